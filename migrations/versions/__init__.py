@@ -1,0 +1,1 @@
+"""The steps, each with its way up and its way down."""

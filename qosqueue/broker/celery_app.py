@@ -1,0 +1,98 @@
+"""How is Celery set up, for those who publish and those who work?
+
+One configuration for web, workers and watchdog. `order = fifo` gives stock Celery on Kombu's stock transport with
+one queue: the baseline that the demonstration measures against.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu.entity import Exchange, Queue
+from kombu.transport import TRANSPORT_ALIASES
+
+from qosqueue.broker.address import client_url, kombu_url
+from qosqueue.broker.leases import LeaseTable
+from qosqueue.policy.terms import LANES, SYSTEM_LANE
+from qosqueue.settings import Settings
+
+INFER_TASK = "qosqueue.infer"
+FIFO_QUEUE = "fifo"
+TRANSPORT = "qosqueue.broker.transport:Transport"
+# Kombu takes the transport of a URL with a plus from its scheme, and dotted paths there are refused: hence an alias.
+SOCKET_SCHEMES = ("redis+socket://", "qosqueue+socket://")
+
+
+def make_celery(settings: Settings, *, lease_table: LeaseTable | None = None, **conf: Any) -> Celery:
+    """A Celery app on this home's broker. Nothing is connected before it is used.
+
+    `lease_table` is the worker's own account of its slots; `conf` adds to or overrides the configuration.
+    """
+    app = Celery("qosqueue", set_as_current=False)
+    app.conf.update(
+        broker_connection_retry_on_startup=True,
+        # A publisher hears at once that the broker is away: its client gets a 503, not a long wait.
+        task_publish_retry=False,
+        task_serializer="json",
+        accept_content=["json"],
+        # SQL is the record; answers of synchronous requests travel on reply streams (docs/adr/0005).
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_create_missing_queues=False,
+        task_default_queue=SYSTEM_LANE,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        timezone="UTC",
+        redbeat_redis_url=client_url(settings),
+        redbeat_key_prefix=f"{settings.group}:beat:",
+        redbeat_lock_timeout=30,
+    )
+    app.conf.update(_fifo(settings) if settings.order == "fifo" else _qos(settings, lease_table))
+    app.conf.update(conf)
+    return app
+
+
+def queue_for(settings: Settings, routing_key: str) -> str:
+    """The Celery queue that a routing key leads to."""
+    return FIFO_QUEUE if settings.order == "fifo" and routing_key != SYSTEM_LANE else routing_key
+
+
+def _qos(settings: Settings, lease_table: LeaseTable | None) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        **_connection(),
+        "group": settings.group,
+        "lease_ms": settings.lease_ms,
+        "aged_one_in": settings.aged_one_in,
+        "max_attempts": settings.max_deliveries,
+        "restore_on_close": False,
+        "body_encoding": None,
+    }
+    if lease_table is not None:
+        options["lease_table"] = lease_table
+    TRANSPORT_ALIASES["qosqueue"] = TRANSPORT
+    return {
+        "broker_url": kombu_url(settings).replace(*SOCKET_SCHEMES, 1),
+        "broker_transport": TRANSPORT,
+        "broker_transport_options": options,
+        "task_queues": [_queue(lane) for lane in (*LANES, SYSTEM_LANE)],
+    }
+
+
+def _fifo(settings: Settings) -> dict[str, Any]:
+    return {
+        "broker_url": kombu_url(settings),
+        "broker_transport_options": {**_connection(), "visibility_timeout": 3600},
+        "task_queues": [_queue(FIFO_QUEUE), _queue(SYSTEM_LANE)],
+    }
+
+
+def _connection() -> dict[str, Any]:
+    return {"socket_timeout": 5, "socket_connect_timeout": 2}
+
+
+def _queue(name: str) -> Queue:
+    return Queue(name, Exchange("qosqueue", type="direct"), routing_key=name)

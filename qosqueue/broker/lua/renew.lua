@@ -1,0 +1,19 @@
+#!lua flags=allow-oom
+-- renew: hold leases for longer.
+-- KEYS 1 group. ARGV 1 now, 2 lease ms, then tag, fence, tag, fence, ...
+-- Result: for each pair 0 (lost: another attempt owns it, or it is gone), 1 (held), 2 (held, but its tenant cancelled it).
+-- Atomic: each answer is true at one instant.
+assert(#ARGV >= 4 and #ARGV % 2 == 0, 'renew takes a tag and a fence for each lease')
+local until_ms = clock() + ARGV[2]
+local answers = {}
+for index = 3, #ARGV, 2 do
+  local tag = ARGV[index]
+  local message = load_message(tag)
+  if message and message.state == 'leased' and message.fence == ARGV[index + 1] then
+    redis.call('ZADD', P .. 'leases', until_ms, tag)
+    answers[#answers + 1] = message.cancel == '1' and 2 or 1
+  else
+    answers[#answers + 1] = 0
+  end
+end
+return answers

@@ -1,0 +1,18 @@
+#!lua flags=allow-oom
+-- withdraw: take a message back by its task id.
+-- KEYS 1 group. ARGV 1 now, 2 task id.
+-- Result: 0 (unknown), 1 (it was queued or dead and is gone), 2 (it is running: its holder was told to stop).
+-- Atomic: either it never runs, or its holder is told.
+assert(#ARGV == 2, 'withdraw takes 2 arguments')
+local tag = redis.call('HGET', P .. 'tasks', ARGV[2])
+local message = tag and load_message(tag)
+if not message then return 0 end
+if message.state == 'leased' then
+  redis.call('HSET', message_key(tag), 'cancel', '1')
+  redis.call('PUBLISH', P .. 'cancel', ARGV[2])
+  return 2
+end
+leave_queue(tag, message)
+redis.call('ZREM', P .. 'dead', tag)
+forget(tag, message)
+return 1

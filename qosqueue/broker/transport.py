@@ -1,0 +1,292 @@
+"""How does a stock Celery worker take its next message from the QoS order?
+
+A subclass of Kombu's Redis transport (docs/adr/0002). Publishing runs the submit script; consuming sends, in one
+write, a blocking read of the lanes' bells and the dispatch script: the server holds the second until the first
+returns, so a message is picked and leased the moment it may run, and one answer brings it. Queues of Celery's own
+plumbing (replies of remote control, events) stay with the stock transport.
+
+Private names of Kombu 5.7 are used; tests/contract/test_kombu_names.py notices when they change.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import cached_property
+from queue import Empty
+from time import monotonic
+from typing import Any, cast
+
+import redis
+from kombu.transport import redis as stock
+from kombu.transport import virtual
+from kombu.utils.json import dumps, loads
+
+from qosqueue.broker.envelope import envelope_of
+from qosqueue.broker.leases import LeaseTable, table_of_process
+from qosqueue.broker.scripts import Scripts, dispatch_arguments, to_delivery
+from qosqueue.policy.reference.message import Delivery
+
+Place = tuple[str, str]
+PURGE_AT_ONCE = 1000
+
+
+class QoS(stock.QoS):
+    """Acknowledgement by lease: nothing is written at delivery, and every settle shows its fence."""
+
+    channel: Channel
+
+    def can_consume(self) -> bool:
+        """Whether a slot is free for anything this channel consumes."""
+        return bool(super().can_consume()) and bool(self.channel.wants_more())
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        virtual.QoS.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        self._settle(delivery_tag, "done")
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        self._settle(delivery_tag, "requeue" if requeue else "done")
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        self.channel.leases.settle(tag, "requeue")
+
+    def restore_unacked(self, client: Any = None) -> None:
+        for tag in list(self._delivered):
+            self.restore_by_tag(tag)
+        self._delivered.clear()
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Give back what is unsettled when a channel closes, unless its attempts run on (`restore_on_close`)."""
+        if self.channel.restore_on_close:
+            super().restore_unacked_once(stderr)
+
+    def restore_visible(self, start: int = 0, num: int | None = 10, interval: int = 10) -> None:
+        """Lost leases are the watchdog's: it sweeps them once for all workers, and leaves a record."""
+
+    def _settle(self, tag: str, outcome: Any) -> None:
+        self.channel.leases.settle(tag, outcome)
+        self._quick_ack(tag)
+        self.channel.slot_freed()
+
+
+class Channel(stock.Channel):
+    """A channel whose queues are lanes of the QoS order."""
+
+    QoS = QoS
+
+    group = "qosqueue"
+    lease_ms = 15_000
+    aged_one_in = 8
+    max_attempts = 3
+    lease_table: LeaseTable | None = None
+    # Kombu's rule is True. A Celery worker sets False: when a connection is lost its tasks run on, and the lease
+    # table gives back what is left when the process ends.
+    restore_on_close = True
+    from_transport_options: tuple[str, ...] = (  # type: ignore[assignment]
+        *stock.Channel.from_transport_options,
+        "group",
+        "lease_ms",
+        "aged_one_in",
+        "max_attempts",
+        "lease_table",
+        "restore_on_close",
+    )
+
+    _armed: tuple[Place, ...] = ()
+    _in_poll: Any
+    _brpop_sent_at: Any
+
+    @cached_property
+    def scripts(self) -> Scripts:
+        """The queue's commands, on this channel's pool of connections."""
+        return Scripts(self._create_client(), self.group)
+
+    @cached_property
+    def leases(self) -> LeaseTable:
+        """What this process holds."""
+        if self.lease_table is not None:
+            return self.lease_table
+        url = self.connection.client.as_uri(include_password=True)
+        return table_of_process(url, self.group, self._create_client, self.lease_ms)
+
+    # -- publishing
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        if not is_lane(queue):
+            super()._put(queue, message, **kwargs)
+            return
+        envelope = envelope_of(queue, message, self.max_attempts)
+        self.scripts.submit(
+            tag=message["properties"]["delivery_tag"],
+            task=envelope.task,
+            lane=queue,
+            model=envelope.model,
+            band=envelope.band,
+            budget_ms=envelope.budget_ms,
+            ttl_ms=envelope.ttl_ms,
+            max_attempts=envelope.max_attempts,
+            payload=dumps(message),
+        )
+
+    # -- consuming
+
+    def places(self) -> tuple[Place, ...]:
+        """(lane, model) of everything this channel consumes and has a free slot for."""
+        models = [model for model in ("", *self.leases.capacity) if self.leases.has_slot(model)]
+        return tuple((lane, model) for lane in self.active_queues if is_lane(lane) for model in models)
+
+    def wants_more(self) -> bool:
+        """Whether something this channel consumes has a free slot."""
+        return not any(is_lane(queue) for queue in self.active_queues) or bool(self.places())
+
+    def slot_freed(self) -> None:
+        """Wake the pending read if it does not listen for what may run now."""
+        if self._in_poll and set(self.places()) - set(self._armed):
+            self.scripts.client.rpush(self._own_bell, "1")
+
+    @cached_property
+    def _own_bell(self) -> str:
+        return f"{{{self.group}}}:bell:of:{self._holder}"
+
+    @cached_property
+    def _holder(self) -> str:
+        return f"{socket.gethostname()}:{os.getpid()}:{id(self):x}"
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        self._armed = self.places()
+        if not self._armed:
+            super()._brpop_start(timeout)
+            return
+        plumbing = [queue for queue in self.active_queues if not is_lane(queue)]
+        bells = [f"{{{self.group}}}:bell:{lane}:{model}" for lane, model in self._armed]
+        stock_lists = [self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in plumbing]
+        connection = self.client.connection
+        self._in_poll = connection
+        self._brpop_sent_at = monotonic()
+        block_s = self.brpop_timeout if timeout is None else timeout
+        pick = dispatch_arguments(self.lease_ms, self._holder, self.aged_one_in, self._armed)
+        connection.check_health()
+        connection.send_packed_command(
+            connection.pack_commands(
+                [
+                    ("BRPOP", self._own_bell, *bells, *stock_lists, block_s or 0),
+                    ("EVALSHA", self.scripts.sha("dispatch"), 1, self.scripts.key, "", *pick),
+                ]
+            ),
+            check_health=False,
+        )
+
+    def _brpop_read(self, **options: Any) -> bool:
+        if not self._armed:
+            return bool(super()._brpop_read(**options))
+        try:
+            rung, delivery = self._read_answers(options)
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+        if rung is not None:
+            self._deliver_plumbing(rung)
+        if delivery is None:
+            if rung is None:
+                raise Empty
+            return True
+        self._deliver_leased(delivery)
+        return True
+
+    def _read_answers(self, options: dict[str, Any]) -> tuple[tuple[bytes, bytes] | None, Delivery | None]:
+        """The two answers to what _brpop_start sent: which list woke us, and the message that was leased to us."""
+        connection = self.client.connection
+        try:
+            rung = self.client.parse_response(connection, "BRPOP", **options)
+            try:
+                return rung, to_delivery(self.client.parse_response(connection, "EVALSHA", **options))
+            except redis.exceptions.NoScriptError:
+                # After a failover or SCRIPT FLUSH. The bell was used up: pick now, not with the next ring.
+                return rung, self._pick(self.places())
+        except self.connection_errors:
+            connection.disconnect()
+            raise
+
+    def _deliver_plumbing(self, rung: tuple[bytes, bytes]) -> None:
+        name = rung[0].decode()
+        if not name.startswith(f"{{{self.group}}}:bell:"):
+            self.connection._deliver(loads(rung[1].decode()), name.rsplit(self.sep, 1)[0])
+
+    def _deliver_leased(self, delivery: Delivery) -> None:
+        self.leases.hold(delivery)
+        self.connection._deliver(_payload(delivery), delivery.lane)
+        if self.leases.held(delivery.tag) and delivery.tag not in self.qos._delivered:
+            self.leases.settle(delivery.tag, "done")  # the consumer asked for no acknowledgement
+
+    def _pick(self, places: tuple[Place, ...]) -> Delivery | None:
+        return self.scripts.dispatch(
+            lease_ms=self.lease_ms, holder=self._holder, aged_one_in=self.aged_one_in, places=places
+        )
+
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
+        if not is_lane(queue):
+            return super()._get(queue)
+        delivery = self._pick(tuple((queue, model) for model in ("", *self.leases.capacity)))
+        if delivery is None:
+            raise Empty
+        self.leases.hold(delivery)
+        return _payload(delivery)
+
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
+        message = super().basic_get(queue, no_ack=no_ack, **kwargs)
+        if no_ack and message is not None:
+            self.leases.settle(message.delivery_tag, "done")
+        return message
+
+    # -- the queue as a whole
+
+    def _size(self, queue: str) -> int:
+        if not is_lane(queue):
+            return cast(int, super()._size(queue))
+        return self.scripts.client.zcard(f"{self.scripts.key}:arrivals:{queue}")
+
+    def _purge(self, queue: str) -> int:
+        if not is_lane(queue):
+            return cast(int, super()._purge(queue))
+        total = 0
+        while dropped := self.scripts.purge(lane=queue, limit=PURGE_AT_ONCE):
+            total += dropped
+        return total
+
+    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        if is_lane(queue):
+            self._purge(queue)
+        super()._delete(queue, *args, **kwargs)
+
+    def _has_queue(self, queue: str, **kwargs: Any) -> bool:
+        if not is_lane(queue):
+            return bool(super()._has_queue(queue, **kwargs))
+        return self._size(queue) > 0
+
+    def _restore(self, message: Any, leftmost: bool = False) -> None:
+        self.leases.settle(message.delivery_tag, "requeue")
+
+
+class Transport(stock.Transport):
+    """Kombu transport `qosqueue.broker.transport:Transport`, for an ordinary redis:// or redis+socket:// URL."""
+
+    Channel = Channel
+    # A batch of publishes is a pipeline of pushes to lists; lanes are not lists.
+    supports_batch_publish = False
+
+
+def is_lane(queue: str) -> bool:
+    """Whether a queue is in the QoS order: all but those of Celery's remote control and events."""
+    return not (queue.endswith(".pidbox") or queue.startswith(("celeryev", "amq.")))
+
+
+def _payload(delivery: Delivery) -> Any:
+    message = loads(delivery.payload)
+    if delivery.fence > 1:
+        message["headers"]["redelivered"] = True
+        message["properties"]["delivery_info"]["redelivered"] = True
+    # The attempt knows its fence: what it stores is fenced with the same number as what it settles.
+    message["headers"]["qos_fence"] = delivery.fence
+    return message

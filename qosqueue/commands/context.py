@@ -1,0 +1,74 @@
+"""On what does a command of the record work? On the database of the settings, which must be there and current."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import typer
+
+from qosqueue.errors import InvalidField, QosqueueError, StoreUnavailable
+from qosqueue.service.accounts import Accounts
+from qosqueue.service.audit import Audit
+from qosqueue.service.catalog import Catalog
+from qosqueue.service.users import Users
+from qosqueue.settings import load_settings
+from qosqueue.store.schema import is_current, sqlite_file
+from qosqueue.store.session import Store, open_store
+
+FAILED = 1
+USAGE = 2
+
+
+@dataclass(frozen=True)
+class RecordServices:
+    """The services that need nothing but the record."""
+
+    store: Store
+    accounts: Accounts
+    catalog: Catalog
+    users: Users
+    audit: Audit
+
+
+@contextmanager
+def open_services() -> Iterator[RecordServices]:
+    """The services on the database of the settings (`QOSQUEUE_HOME`, `QOSQUEUE_DATABASE_URL`); makes nothing.
+
+    An error of qosqueue inside the block, or a database that is missing, locked or not migrated, becomes one
+    line on stderr and the end of the command: exit code 2 for a value out of range, 1 for all else.
+    """
+    try:
+        url = load_settings().sql_url()
+        _require_current(url)
+        store = open_store(url)
+        try:
+            yield RecordServices(store, Accounts(store), Catalog(store), Users(store), Audit(store))
+        finally:
+            store.close()
+    except InvalidField as error:
+        raise failure(str(error), USAGE) from error
+    except QosqueueError as error:
+        raise failure(str(error), FAILED) from error
+
+
+def actor() -> str:
+    """Who makes the change, as the audit trail names people at a terminal."""
+    return f"cli:{getpass.getuser()}"
+
+
+def failure(message: str, code: int) -> typer.Exit:
+    """The end of a command that failed, after one line on stderr; raise it."""
+    print(f"qosqueue: {message}", file=sys.stderr)
+    return typer.Exit(code)
+
+
+def _require_current(url: str) -> None:
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
+        raise StoreUnavailable(f"no database at {file}: `qosqueue up` makes it (QOSQUEUE_HOME names the folder)")
+    if not is_current(url):
+        raise StoreUnavailable("the database has not the tables of this version: `qosqueue up` migrates it")

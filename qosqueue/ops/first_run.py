@@ -1,0 +1,94 @@
+"""What does a home hold before anybody has used it? A secret key, a model, an administrator and demo tenants.
+
+Everything here is done once: what exists already, in whatever state, is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from qosqueue.policy.terms import Tier
+from qosqueue.service.accounts import Accounts
+from qosqueue.service.catalog import Catalog
+from qosqueue.service.users import Users
+from qosqueue.settings import Settings
+from qosqueue.store.records import NewKey, Role
+from qosqueue.store.session import Store
+
+ACTOR = "qosqueue up"
+ADMIN_NAME = "admin"
+DEMO_TENANTS = {"acme-vip": Tier.VIP, "beta-standard": Tier.STANDARD, "gamma-basic": Tier.BASIC}
+PASSWORD_BYTES = 15
+SECRET_KEY_BYTES = 48
+
+MODEL_NAME = "smollm2"
+MODEL_SLOTS = 4
+MODEL_CONTEXT_TOKENS = 2048
+# 92 MB of weights, and the key-value cache of four slots of 2048 tokens.
+MODEL_MEMORY_BYTES = 300_000_000
+
+
+@dataclass(frozen=True)
+class People:
+    """What was made for people on this start; the only time that password and keys exist in clear."""
+
+    admin_password: str | None
+    keys: tuple[NewKey, ...]
+
+
+def ensure_secret_key(settings: Settings) -> Path:
+    """The file with the key that signs sessions; made at random, readable by its owner only."""
+    path = settings.home / "secret_key"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(SECRET_KEY_BYTES))
+    return path
+
+
+def ensure_model(store: Store) -> None:
+    """A catalog without any model gets SmolLM2 on llama.cpp. Raises StoreUnavailable."""
+    catalog = Catalog(store)
+    if catalog.list_models():
+        return
+    catalog.add_model(
+        MODEL_NAME,
+        "llama.cpp",
+        actor=ACTOR,
+        memory_bytes=MODEL_MEMORY_BYTES,
+        context_tokens=MODEL_CONTEXT_TOKENS,
+        slots=MODEL_SLOTS,
+    )
+
+
+def ensure_people(store: Store, *, demo_data: bool) -> People:
+    """The first administrator, and with `demo_data` three tenants with a key each if there is no tenant yet.
+
+    Call it when the answer can be shown at once: nobody can read these secrets again. Raises StoreUnavailable.
+    """
+    return People(admin_password=_first_admin(store), keys=_demo_tenants(store) if demo_data else ())
+
+
+def _first_admin(store: Store) -> str | None:
+    users = Users(store)
+    if users.count():
+        return None
+    password = secrets.token_urlsafe(PASSWORD_BYTES)
+    users.create_user(ADMIN_NAME, password, Role.ADMIN, ACTOR)
+    return password
+
+
+def _demo_tenants(store: Store) -> tuple[NewKey, ...]:
+    accounts = Accounts(store)
+    if accounts.list_tenants():
+        return ()
+    made = []
+    for name, tier in DEMO_TENANTS.items():
+        accounts.create_tenant(name, tier, actor=ACTOR)
+        made.append(accounts.create_key(name, actor=ACTOR))
+    return tuple(made)

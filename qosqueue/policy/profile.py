@@ -1,0 +1,116 @@
+"""What does this request deserve? Four factors in, one scheduling profile out.
+
+Pure: the same facts give the same profile, on any machine, at any time of day.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qosqueue.policy.terms import (
+    PRIORITY_RANGES,
+    TIERS,
+    LatencyClass,
+    TaskType,
+    Tier,
+    WeightClass,
+    lane_name,
+    latency_class,
+)
+
+# A rank is one integer below 2**53 (an exact double, as Redis scores are): the tier's band in the high part,
+# the deadline (ms since the epoch, below 2**43 until the year 2248) in the low part.
+BAND_FACTOR = 2**43
+
+DEFAULT_BUDGET_MS: dict[TaskType, dict[Tier, int]] = {
+    TaskType.ONLINE: {Tier.VIP: 250, Tier.STANDARD: 500, Tier.BASIC: 1_000},
+    TaskType.ASYNC: {Tier.VIP: 2_000, Tier.STANDARD: 5_000, Tier.BASIC: 15_000},
+    TaskType.BATCH: {Tier.VIP: 30_000, Tier.STANDARD: 60_000, Tier.BASIC: 120_000},
+}
+
+# After this long nobody wants the answer any more: the request leaves the queue as expired, with an answer.
+TTL_MS: dict[TaskType, int] = {TaskType.ONLINE: 60_000, TaskType.ASYNC: 3_600_000, TaskType.BATCH: 86_400_000}
+
+# How long a request may be passed over before it may use the aging lane.
+STARVES_AFTER_MS: dict[Tier, int] = {Tier.VIP: 2_000, Tier.STANDARD: 10_000, Tier.BASIC: 20_000}
+
+# Slots of one replica that requests of one profile may hold at once; heavy models get a limited window.
+WINDOW: dict[WeightClass, int] = {WeightClass.LIGHT: 8, WeightClass.MEDIUM: 4, WeightClass.HEAVY: 1}
+
+MAX_ATTEMPTS: dict[TaskType, int] = {TaskType.ONLINE: 2, TaskType.ASYNC: 3, TaskType.BATCH: 3}
+
+_LATENCY_STEP = {LatencyClass.HIGH: 0, LatencyClass.MEDIUM: 1, LatencyClass.LOW: 2}
+_TASK_STEP = {TaskType.ONLINE: 0, TaskType.ASYNC: 1, TaskType.BATCH: 2}
+_WEIGHT_STEP = {WeightClass.LIGHT: 0, WeightClass.MEDIUM: 0, WeightClass.HEAVY: 1}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a request at the door. Times in ms, lengths in tokens; None: the request did not say."""
+
+    tier: Tier
+    weight_class: WeightClass
+    task_type: TaskType
+    prompt_tokens: int
+    max_output_tokens: int
+    latency_budget_ms: int | None = None
+    tenant_budget_ms: int | None = None
+    ttl_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How a request is scheduled. Times in ms from its arrival, cost in tokens."""
+
+    tier: Tier
+    weight_class: WeightClass
+    latency_class: LatencyClass
+    task_type: TaskType
+    priority: int
+    band: int
+    latency_budget_ms: int
+    ttl_ms: int
+    cost_tokens: int
+    routing_key: str
+    window: int
+    max_attempts: int
+
+
+def make_profile(facts: Facts) -> Profile:
+    """The profile of a request.
+
+    Priority starts at the tier's first and falls, never beyond the tier's last, with looser latency, with work
+    that nobody waits for, and with heavy models. The budget is the request's own, else the tenant's SLA for
+    online work, else the default of the tier and task type.
+    """
+    budget_ms = _budget_ms(facts)
+    latency = latency_class(budget_ms)
+    allowed = PRIORITY_RANGES[facts.tier]
+    steps = max(_LATENCY_STEP[latency], _TASK_STEP[facts.task_type]) + _WEIGHT_STEP[facts.weight_class]
+    return Profile(
+        tier=facts.tier,
+        weight_class=facts.weight_class,
+        latency_class=latency,
+        task_type=facts.task_type,
+        priority=min(allowed.first + steps, allowed.last),
+        band=TIERS.index(facts.tier),
+        latency_budget_ms=budget_ms,
+        ttl_ms=TTL_MS[facts.task_type] if facts.ttl_ms is None else facts.ttl_ms,
+        cost_tokens=facts.prompt_tokens + facts.max_output_tokens,
+        routing_key=lane_name(facts.tier, facts.weight_class),
+        window=WINDOW[facts.weight_class],
+        max_attempts=MAX_ATTEMPTS[facts.task_type],
+    )
+
+
+def rank(band: int, deadline_ms: int) -> int:
+    """The place in the order, smallest first: by the tier's band, then by deadline (ms since the epoch)."""
+    return band * BAND_FACTOR + deadline_ms
+
+
+def _budget_ms(facts: Facts) -> int:
+    if facts.latency_budget_ms is not None:
+        return facts.latency_budget_ms
+    if facts.task_type is TaskType.ONLINE and facts.tenant_budget_ms is not None:
+        return facts.tenant_budget_ms
+    return DEFAULT_BUDGET_MS[facts.task_type][facts.tier]

@@ -1,0 +1,263 @@
+"""Which tenants are there, what may they use, and whose key is this?"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from qosqueue.errors import Conflict, InvalidField, NotFound, StoreUnavailable
+from qosqueue.policy.terms import MAX_BUDGET_MS, Tier
+from qosqueue.service import audit
+from qosqueue.service.fields import (
+    TENANT_NAME,
+    checked_choice,
+    checked_flag,
+    checked_name,
+    checked_whole,
+    may_be_recorded,
+    one_of,
+)
+from qosqueue.store.clock import monotonic_ms, now_ms
+from qosqueue.store.ids import new_id
+from qosqueue.store.last_known import KEEP_MS, LastKnown
+from qosqueue.store.records import Key, NewKey, Tenant, key_of, tenant_of
+from qosqueue.store.session import Store
+from qosqueue.store.tables import KeyRow, TenantRow, TierRow
+
+KEY_START = "qq_"
+KEY_RANDOM_BYTES = 32
+PREFIX_CHARS = 8
+
+# Smallest and largest value of each number that a tenant may be given.
+WEIGHT_RANGE = (1, 1_000)
+OPTIONAL_RANGES: dict[str, tuple[int, int]] = {
+    "online_target_ms": (1, MAX_BUDGET_MS),
+    "success_target_percent": (1, 100),
+    "requests_per_minute": (1, 10**9),
+    "tokens_per_minute": (1, 10**12),
+}
+CHANGEABLE = ("name", "tier", "weight", *OPTIONAL_RANGES, "enabled")
+
+
+class Accounts:
+    """Tenants and their keys. Every change leaves an audit entry in the same transaction.
+
+    All methods raise StoreUnavailable when the record is away, `authenticate` only for keys it has not seen.
+    """
+
+    def __init__(
+        self, store: Store, *, keep_ms: int = KEEP_MS, monotonic_clock_ms: Callable[[], int] = monotonic_ms
+    ) -> None:
+        self._store = store
+        self._owners: LastKnown[str, Tenant] = LastKnown(
+            self._owner_of_hash, monotonic_ms=monotonic_clock_ms, keep_ms=keep_ms
+        )
+
+    def create_tenant(
+        self,
+        name: str,
+        tier: Tier | str,
+        *,
+        actor: str,
+        weight: int | None = None,
+        online_target_ms: int | None = None,
+        success_target_percent: int | None = None,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+    ) -> Tenant:
+        """Make a tenant; without a weight it gets its tier's. Raises InvalidField, Conflict if the name is taken."""
+        values = _checked(
+            {
+                "name": name,
+                "tier": tier,
+                "weight": weight,
+                "online_target_ms": online_target_ms,
+                "success_target_percent": success_target_percent,
+                "requests_per_minute": requests_per_minute,
+                "tokens_per_minute": tokens_per_minute,
+                "enabled": True,
+            }
+        )
+        made_ms = now_ms()
+        with self._store.change() as session:
+            if values["weight"] is None:
+                values["weight"] = _tier_weight(session, values["tier"])
+            row = TenantRow(id=new_id("ten"), created_ms=made_ms, updated_ms=made_ms, **values)
+            session.add(row)
+            _flush_tenant(session, name)
+            audit.append(session, actor=actor, action="tenant.create", subject=row.id, after=values)
+            return tenant_of(row)
+
+    def update_tenant(self, tenant_id: str, *, actor: str, **changes: object) -> Tenant:
+        """Change a tenant's name, tier, weight, targets, limits or `enabled`; known at once here, elsewhere in 2 s.
+
+        None takes a target or limit away, and gives the weight of the tier. A tenant that has its tier's weight
+        and moves to another tier gets that tier's. Raises InvalidField, NotFound, Conflict if the name is taken.
+        """
+        values = _checked(changes)
+        with self._store.change() as session:
+            row = _tenant_row(session, tenant_id, for_update=True)
+            if "tier" in values and "weight" not in values and row.weight == _tier_weight(session, row.tier):
+                values["weight"] = None
+            if values.get("weight", row.weight) is None:
+                values["weight"] = _tier_weight(session, values.get("tier", row.tier))
+            before = {field: getattr(row, field) for field in values}
+            after = {field: value for field, value in values.items() if value != before[field]}
+            if after:
+                for field, value in after.items():
+                    setattr(row, field, value)
+                row.updated_ms = now_ms()
+                _flush_tenant(session, row.name)
+                audit.append(
+                    session,
+                    actor=actor,
+                    action="tenant.update",
+                    subject=row.id,
+                    before={field: before[field] for field in after},
+                    after=after,
+                )
+            changed = tenant_of(row)
+        self._owners.forget()
+        return changed
+
+    def list_tenants(self) -> list[Tenant]:
+        """All tenants by name, disabled ones too."""
+        with self._store.session() as session:
+            return [tenant_of(row) for row in session.scalars(select(TenantRow).order_by(TenantRow.name))]
+
+    def get_tenant(self, name_or_id: str) -> Tenant:
+        """The tenant of that id or name; raises NotFound."""
+        with self._store.session() as session:
+            return tenant_of(_tenant_row(session, name_or_id))
+
+    def create_key(self, tenant: str, *, actor: str) -> NewKey:
+        """Make a key for the tenant of that id or name; raises NotFound. The record keeps only its hash."""
+        secret = secrets.token_urlsafe(KEY_RANDOM_BYTES)
+        key, prefix = KEY_START + secret, secret[:PREFIX_CHARS]
+        with self._store.change() as session:
+            owner = _tenant_row(session, tenant)
+            row = KeyRow(
+                id=new_id("key"),
+                tenant_id=owner.id,
+                prefix=prefix,
+                sha256=_hash(key),
+                created_ms=now_ms(),
+                revoked_ms=None,
+            )
+            session.add(row)
+            audit.append(
+                session,
+                actor=actor,
+                action="key.create",
+                subject=row.id,
+                after={"tenant_id": owner.id, "prefix": prefix},
+            )
+            return NewKey(id=row.id, key=key, prefix=prefix, tenant=owner.name)
+
+    def list_keys(self, tenant_id: str | None = None) -> list[Key]:
+        """Keys of a tenant (id or name; raises NotFound), or of all tenants; oldest first, revoked ones too."""
+        query = select(KeyRow).order_by(KeyRow.created_ms, KeyRow.id)
+        with self._store.session() as session:
+            if tenant_id is not None:
+                query = query.where(KeyRow.tenant_id == _tenant_row(session, tenant_id).id)
+            return [key_of(row) for row in session.scalars(query)]
+
+    def revoke_key(self, key_id: str, *, actor: str) -> Key:
+        """End a key: at once in this process, within 2 s in the others. A second time changes nothing.
+
+        Raises NotFound.
+        """
+        with self._store.change() as session:
+            row = None
+            if may_be_recorded(key_id):
+                row = session.scalar(select(KeyRow).where(KeyRow.id == key_id).with_for_update())
+            if row is None:
+                raise NotFound(f"no key {key_id!r}")
+            if row.revoked_ms is None:
+                row.revoked_ms = now_ms()
+                audit.append(
+                    session,
+                    actor=actor,
+                    action="key.revoke",
+                    subject=row.id,
+                    before={"revoked_ms": None},
+                    after={"revoked_ms": row.revoked_ms},
+                )
+            revoked = key_of(row)
+        self._owners.forget()
+        return revoked
+
+    def authenticate(self, key: str) -> Tenant | None:
+        """The tenant that owns a key; None for a key that is unknown or revoked, or whose tenant is disabled.
+
+        Found by the key's hash: how long the search takes tells nothing about the key. The answer is at most
+        2 s old; with the record away the last known answer serves, and StoreUnavailable is raised for a key
+        that this process has not seen.
+        """
+        if not key.startswith(KEY_START):
+            return None
+        return self._owners.get(_hash(key))
+
+    def _owner_of_hash(self, sha256: str) -> Tenant | None:
+        query = (
+            select(TenantRow)
+            .join(KeyRow, KeyRow.tenant_id == TenantRow.id)
+            .where(KeyRow.sha256 == sha256, KeyRow.revoked_ms.is_(None), TenantRow.enabled.is_(True))
+        )
+        with self._store.session() as session:
+            row = session.scalar(query)
+            return None if row is None else tenant_of(row)
+
+
+def _hash(key: str) -> str:
+    # "replace": a header may hold anything; what is no text can be no key either.
+    return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
+
+
+def _checked(values: dict[str, object]) -> dict[str, Any]:
+    return {field: _checked_field(field, value) for field, value in values.items()}
+
+
+def _checked_field(field: str, value: object) -> str | int | bool | None:
+    if field == "name":
+        return checked_name(field, value, TENANT_NAME)
+    if field == "tier":
+        return checked_choice(field, value, Tier).value
+    if field == "enabled":
+        return checked_flag(field, value)
+    if field == "weight":
+        return None if value is None else checked_whole(field, value, *WEIGHT_RANGE)
+    if field in OPTIONAL_RANGES:
+        return None if value is None else checked_whole(field, value, *OPTIONAL_RANGES[field])
+    raise InvalidField(field, one_of(CHANGEABLE), value)
+
+
+def _tenant_row(session: Session, name_or_id: str, *, for_update: bool = False) -> TenantRow:
+    query = select(TenantRow).where(or_(TenantRow.id == name_or_id, TenantRow.name == name_or_id))
+    row = None
+    if may_be_recorded(name_or_id):
+        row = session.scalar(query.with_for_update() if for_update else query)
+    if row is None:
+        raise NotFound(f"no tenant {name_or_id!r}")
+    return row
+
+
+def _tier_weight(session: Session, tier: str) -> int:
+    weight = session.scalar(select(TierRow.weight).where(TierRow.name == tier))
+    if weight is None:
+        raise StoreUnavailable(f"the record has no tier {tier}: its tables were made but not seeded")
+    return weight
+
+
+def _flush_tenant(session: Session, name: str) -> None:
+    try:
+        session.flush()
+    except IntegrityError as error:
+        # The tier was just read, so only the name can be in the way.
+        raise Conflict(f"name: a tenant named {name!r} exists already") from error

@@ -1,0 +1,69 @@
+"""What does a worker write down about an attempt at a job? Everything with its fence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qosqueue.policy.lifecycle import JobEvent
+from qosqueue.store.clock import now_ms
+from qosqueue.store.job_record import JobRecord
+
+
+class Attempts:
+    """The worker's side of the job record. All methods raise StoreUnavailable; False means: this attempt is stale."""
+
+    def __init__(self, record: JobRecord) -> None:
+        self._record = record
+
+    def begin(self, job_id: str, fence: int, worker: str) -> dict[str, Any] | None:
+        """Note that an attempt runs; the job's body, or None if the job is final or another attempt has it."""
+        if not self._record.move(
+            job_id, JobEvent.DISPATCHED, fence=fence, attempts=fence, worker=worker, started_ms=now_ms()
+        ):
+            return None
+        job = self._record.find(job_id)
+        return None if job is None else job.body
+
+    def finish(
+        self,
+        job_id: str,
+        fence: int,
+        result: dict[str, Any],
+        *,
+        prompt_tokens: int,
+        completion_tokens: int,
+        first_token_ms: int,
+    ) -> bool:
+        """Store the result, once."""
+        return self._record.move(
+            job_id,
+            JobEvent.FINISHED,
+            fence=fence,
+            result=result,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            first_token_ms=first_token_ms,
+            finished_ms=now_ms(),
+        )
+
+    def fail(self, job_id: str, fence: int, error: dict[str, Any]) -> bool:
+        """Store why the job failed, once."""
+        return self._record.move(job_id, JobEvent.ERRORED, fence=fence, error=error, finished_ms=now_ms())
+
+    def cancelled(self, job_id: str, fence: int) -> bool:
+        """Note that the attempt stopped because its tenant took the job back."""
+        return self._record.move(job_id, JobEvent.CANCEL, fence=fence, finished_ms=now_ms())
+
+    def expire(self, job_id: str) -> bool:
+        """Note that the job was not begun in its time to live."""
+        return self._record.move(
+            job_id,
+            JobEvent.DEADLINE_PASSED,
+            finished_ms=now_ms(),
+            error={
+                "status": 504,
+                "code": "deadline_exceeded",
+                "message": "The job was not begun before its deadline.",
+                "param": None,
+            },
+        )

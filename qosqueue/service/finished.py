@@ -1,0 +1,72 @@
+"""How are synchronous requests recorded without making their clients wait for SQL?"""
+
+from __future__ import annotations
+
+import atexit
+import queue
+import threading
+from typing import Any
+
+import structlog
+
+from qosqueue.errors import StoreUnavailable
+from qosqueue.store.job_record import JobRecord
+
+AT_ONCE = 200
+KEEP_ROWS = 50_000
+RETRY_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class FinishedRequests:
+    """One thread writes what ended, in batches. While SQL is away rows wait in memory, up to KEEP_ROWS."""
+
+    def __init__(self, record: JobRecord) -> None:
+        self._record = record
+        self._rows: queue.Queue[dict[str, Any]] = queue.Queue(maxsize=KEEP_ROWS)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Record one request that ended. If the buffer is full the row is dropped and the log says so."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="finished-requests", daemon=True)
+                self._thread.start()
+                atexit.register(self.close)
+        try:
+            self._rows.put_nowait(row)
+        except queue.Full:
+            log.error("a finished request is not recorded: SQL has been away for too long", request=row["id"])
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Write what waits, then stop."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        batch: list[dict[str, Any]] = []
+        while batch or not self._rows.empty() or not self._closing.is_set():
+            batch += self._take(AT_ONCE - len(batch), wait_s=0.0 if batch else 0.2)
+            if not batch:
+                continue
+            try:
+                self._record.insert(batch)
+                batch = []
+            except StoreUnavailable as error:
+                log.warning("finished requests wait for SQL", rows=len(batch), error=str(error))
+                if self._closing.wait(RETRY_S):
+                    log.error("finished requests are lost: the process ends while SQL is away", rows=len(batch))
+                    return
+
+    def _take(self, limit: int, wait_s: float) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        try:
+            while len(rows) < limit:
+                rows.append(self._rows.get(timeout=wait_s) if not rows and wait_s else self._rows.get_nowait())
+        except queue.Empty:
+            pass
+        return rows

@@ -1,0 +1,108 @@
+"""How does a tenant submit a job, follow it, and take it back?"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import redis
+
+from qosqueue.broker.publish import Publisher
+from qosqueue.broker.scripts import Scripts
+from qosqueue.errors import BrokerUnavailable, NotFound
+from qosqueue.policy.lifecycle import TERMINAL, JobEvent, JobStatus
+from qosqueue.policy.refusal import Refusal
+from qosqueue.service.admission import Admission
+from qosqueue.service.requests import JobRequest, new_row, wire_message
+from qosqueue.store.clock import now_ms
+from qosqueue.store.ids import new_id
+from qosqueue.store.job_record import JobRecord
+from qosqueue.store.records import Job, Tenant
+
+FIRST_LOOK_S = 0.02
+LAST_LOOK_S = 0.25
+
+
+class Jobs:
+    """Asynchronous requests. The row is committed before the message is queued: what was accepted is never lost."""
+
+    def __init__(self, admission: Admission, record: JobRecord, publisher: Publisher, scripts: Scripts) -> None:
+        self._admission = admission
+        self._record = record
+        self._publisher = publisher
+        self._scripts = scripts
+
+    def submit(self, tenant: Tenant, request: JobRequest) -> Job | Refusal:
+        """Record and queue one job. Raises StoreUnavailable or BrokerUnavailable: then it was not accepted."""
+        admitted = self._admission.admit(tenant, request)
+        if isinstance(admitted, Refusal):
+            return admitted
+        row = new_row(new_id("job"), tenant, request, admitted.profile, status=JobStatus.ACCEPTED)
+        self._record.insert([row])
+        message = wire_message(row["id"], request, row["created_ms"], admitted.profile, reply=None)
+        try:
+            self._publisher.publish(row["id"], request.model, admitted.profile, message)
+        except BrokerUnavailable as error:
+            # If only the answer was lost, a worker will find the row final and leave the message alone.
+            self._record.move(
+                row["id"],
+                JobEvent.REFUSED,
+                finished_ms=now_ms(),
+                error={"code": "broker_unavailable", "message": str(error), "status": 503, "param": None},
+            )
+            raise
+        self._record.move(row["id"], JobEvent.ENQUEUED, queued_ms=now_ms())
+        return self.find(row["id"])
+
+    def get(self, tenant_id: str, job_id: str) -> Job:
+        """A tenant's own job; raises NotFound, the same for another tenant's job as for none."""
+        job = self._record.find(job_id, tenant_id)
+        if job is None:
+            raise NotFound(f"No job {job_id!r}.")
+        return job
+
+    def find(self, job_id: str) -> Job:
+        """Any tenant's job, for operators; raises NotFound."""
+        job = self._record.find(job_id)
+        if job is None:
+            raise NotFound(f"no job {job_id!r}")
+        return job
+
+    def wait(self, tenant_id: str, job_id: str, timeout_s: float) -> Job:
+        """The job as soon as it is final, or as it stands when `timeout_s` is over."""
+        self.get(tenant_id, job_id)
+        end_s, pause_s = time.monotonic() + timeout_s, FIRST_LOOK_S
+        never = threading.Event()
+        while self._record.status(job_id) not in TERMINAL and (left_s := end_s - time.monotonic()) > 0:
+            never.wait(min(pause_s, left_s))
+            pause_s = min(pause_s * 1.5, LAST_LOOK_S)
+        return self.get(tenant_id, job_id)
+
+    def cancel(self, tenant_id: str, job_id: str) -> Job:
+        """Take a job back. A running one is told to stop and is final shortly after; a final one stays as it is."""
+        job = self.get(tenant_id, job_id)
+        if job.status not in TERMINAL:
+            self._withdraw(job_id)
+        return self.get(tenant_id, job_id)
+
+    def cancel_any(self, job_id: str) -> Job:
+        """The same for an operator."""
+        return self.cancel(self.find(job_id).tenant_id, job_id)
+
+    def list(self, tenant_id: str | None, limit: int, before: str | None = None) -> list[Job]:
+        """A page of jobs, newest first; `before` is the id of the last one seen. None as tenant: everybody's."""
+        last_seen = None
+        if before is not None:
+            last_seen = self._record.find(before, tenant_id)
+            if last_seen is None:
+                raise NotFound(f"No job {before!r}.")
+        return self._record.newest(tenant_id=tenant_id, limit=limit, before=last_seen)
+
+    def _withdraw(self, job_id: str) -> None:
+        try:
+            runs = self._scripts.withdraw(task=job_id) == 2
+        except redis.RedisError as error:
+            raise BrokerUnavailable(f"the broker did not take the cancellation: {error}") from error
+        if not runs:
+            # Gone from the queue, or not in it yet: a worker that still meets the message finds the row final.
+            self._record.move(job_id, JobEvent.CANCEL, finished_ms=now_ms())

@@ -1,0 +1,233 @@
+"""How does a synchronous request get its answer?
+
+It waits in the same order as every other; its answer comes over the reply stream of this web process. It is
+recorded once, when it ended, off the path that the client waits on.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+import structlog
+
+from qosqueue.broker.publish import Publisher
+from qosqueue.broker.replies import Reply, ReplyReader
+from qosqueue.broker.scripts import Scripts
+from qosqueue.policy.lifecycle import JobStatus
+from qosqueue.policy.profile import Profile
+from qosqueue.policy.refusal import Refusal
+from qosqueue.service.admission import Admission
+from qosqueue.service.finished import FinishedRequests
+from qosqueue.service.queues import Queues
+from qosqueue.service.requests import JobRequest, new_row, wire_message
+from qosqueue.store.clock import now_ms
+from qosqueue.store.ids import new_id
+from qosqueue.store.records import Tenant
+
+IDLE_S = 0.5
+GONE_AFTER_LOOKS = 4
+
+LOST = {
+    "status": 503,
+    "code": "worker_lost",
+    "message": "The worker that ran this request was lost. Try again.",
+    "param": None,
+}
+EXPIRED = {
+    "status": 504,
+    "code": "deadline_exceeded",
+    "message": "The request waited longer than it may.",
+    "param": None,
+}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Queued:
+    """Still in the queue; `position` 1 is next in its lane, None when the broker did not say."""
+
+    position: int | None
+
+
+@dataclass(frozen=True)
+class Started:
+    """An attempt began on `worker`, `queued_ms` after the request came."""
+
+    worker: str
+    queued_ms: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Part of the answer: the `choices` of an OpenAI chunk."""
+
+    choices: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of the answer. `result` is the body of an OpenAI chat.completion; times in ms from the arrival."""
+
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    result: dict[str, Any]
+    queued_ms: int
+    first_token_ms: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The request failed; `error` has status, code, message, param."""
+
+    error: dict[str, Any]
+
+
+Event = Queued | Started | Chunk | Done | Failed
+
+
+class OnlineCall:
+    """One synchronous request on its way. Close it always: closing what has not ended frees its slot."""
+
+    def __init__(
+        self,
+        row: dict[str, Any],
+        profile: Profile,
+        replies: queue.SimpleQueue[Reply],
+        reader: ReplyReader,
+        queues: Queues,
+        scripts: Scripts,
+        finished: FinishedRequests,
+    ) -> None:
+        self.id: str = row["id"]
+        self.profile = profile
+        self._row = row
+        self._replies = replies
+        self._reader = reader
+        self._queues = queues
+        self._scripts = scripts
+        self._finished = finished
+        self._fence = 0
+        self._began = False
+        self._closed = threading.Lock()
+
+    def events(self, idle_s: float = IDLE_S) -> Iterator[Event]:
+        """What happens, until Done or Failed. While nothing does, a Queued or None-position Queued each `idle_s`."""
+        looks_without_trace = 0
+        while True:
+            try:
+                reply = self._replies.get(timeout=idle_s)
+            except queue.Empty:
+                if now_ms() > self._row["expires_ms"]:
+                    yield self._fail(JobStatus.EXPIRED, EXPIRED)
+                    return
+                place = self._queues.place_of(self.id)
+                looks_without_trace = 0 if place.known else looks_without_trace + 1
+                if place.dead or looks_without_trace >= GONE_AFTER_LOOKS:
+                    yield self._lost()
+                    return
+                yield Queued(place.position)
+                continue
+            event = self._take(reply)
+            if event is not None:
+                yield event
+            if isinstance(event, Done | Failed):
+                return
+
+    def close(self) -> None:
+        """Let go of the request; if it has not ended, take it out of the queue or stop it where it runs."""
+        if not self._closed.acquire(blocking=False):
+            return
+        self._reader.forget(self.id)
+        if "status" in self._row:
+            return
+        try:
+            self._scripts.withdraw(task=self.id)
+        except redis.RedisError as error:
+            # Its lease or its time to live ends it all the same.
+            log.warning("a request whose client left cannot be withdrawn now", request=self.id, error=str(error))
+        self._end(JobStatus.CANCELLED)
+
+    def _take(self, reply: Reply) -> Event | None:
+        if reply.fence < self._fence:
+            return None  # a late word of an attempt that lost its lease
+        if reply.fence > self._fence:
+            if self._began:
+                # The client has part of another attempt's answer: it must not get a second beginning.
+                return self._lost()
+            self._fence = reply.fence
+        data = reply.data
+        match reply.kind:
+            case "started":
+                self._row |= {"started_ms": now_ms(), "worker": data["worker"], "attempts": reply.fence}
+                return Started(data["worker"], data["queued_ms"])
+            case "chunk":
+                if not self._began:
+                    self._began = True
+                    self._row["first_token_ms"] = now_ms()
+                return Chunk(data["choices"])
+            case "done":
+                self._row |= {
+                    "result": data["result"],
+                    "prompt_tokens": data["prompt_tokens"],
+                    "completion_tokens": data["completion_tokens"],
+                    "first_token_ms": self._row["created_ms"] + data["first_token_ms"],
+                }
+                self._end(JobStatus.CANCELLED if data["finish_reason"] == "cancelled" else JobStatus.SUCCEEDED)
+                return Done(**data)
+            case "failed":
+                return self._fail(JobStatus.FAILED, data)
+
+    def _lost(self) -> Failed:
+        return self._fail(JobStatus.FAILED, LOST)
+
+    def _fail(self, status: JobStatus, error: dict[str, Any]) -> Failed:
+        self._row["error"] = error
+        self._end(status)
+        return Failed(error)
+
+    def _end(self, status: JobStatus) -> None:
+        if "status" not in self._row:
+            self._row |= {"status": status, "finished_ms": now_ms(), "fence": self._fence}
+            self._finished.add(self._row)
+
+
+class Online:
+    """Synchronous requests of this web process."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        publisher: Publisher,
+        reader: ReplyReader,
+        queues: Queues,
+        scripts: Scripts,
+        finished: FinishedRequests,
+    ) -> None:
+        self._admission = admission
+        self._publisher = publisher
+        self._reader = reader
+        self._queues = queues
+        self._scripts = scripts
+        self._finished = finished
+
+    def start(self, tenant: Tenant, request: JobRequest) -> OnlineCall | Refusal:
+        """Queue one request. Raises BrokerUnavailable: then it was not accepted."""
+        admitted = self._admission.admit(tenant, request)
+        if isinstance(admitted, Refusal):
+            return admitted
+        row = new_row(new_id("job"), tenant, request, admitted.profile, queued_ms=now_ms())
+        replies = self._reader.expect(row["id"])
+        message = wire_message(row["id"], request, row["created_ms"], admitted.profile, reply=self._reader.address)
+        try:
+            self._publisher.publish(row["id"], request.model, admitted.profile, message)
+        except BaseException:
+            self._reader.forget(row["id"])
+            raise
+        return OnlineCall(row, admitted.profile, replies, self._reader, self._queues, self._scripts, self._finished)

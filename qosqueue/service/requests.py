@@ -1,0 +1,81 @@
+"""What is a request inside qosqueue, and what travels to the worker?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from qosqueue.policy.profile import Profile
+from qosqueue.policy.terms import TaskType
+from qosqueue.store.clock import now_ms
+from qosqueue.store.records import Model, Tenant
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """A checked request of a tenant. Lengths in tokens (the prompt's is an estimate), times in ms."""
+
+    endpoint: str
+    model: str
+    body: dict[str, Any]
+    task_type: TaskType
+    prompt_tokens: int
+    max_output_tokens: int
+    latency_budget_ms: int | None = None
+    ttl_ms: int | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A request that may be queued: the model that it will run on and its profile."""
+
+    model: Model
+    profile: Profile
+
+
+def wire_message(
+    request_id: str, request: JobRequest, created_ms: int, profile: Profile, *, reply: str | None
+) -> dict[str, Any]:
+    """The task's argument. A job's body stays in SQL: big prompts must not fill the broker."""
+    return {
+        "id": request_id,
+        "model": request.model,
+        "endpoint": request.endpoint,
+        "created_ms": created_ms,
+        "expires_ms": created_ms + profile.ttl_ms,
+        "reply": reply,
+        "body": request.body if reply is not None else None,
+    }
+
+
+def new_row(request_id: str, tenant: Tenant, request: JobRequest, profile: Profile, **columns: Any) -> dict[str, Any]:
+    """A whole row of the jobs table for a request that was just admitted; `columns` win."""
+    created_ms = now_ms()
+    return {
+        "id": request_id,
+        "tenant_id": tenant.id,
+        "model": request.model,
+        "endpoint": request.endpoint,
+        "task_type": request.task_type,
+        "priority": profile.priority,
+        "routing_key": profile.routing_key,
+        "latency_class": profile.latency_class,
+        "latency_budget_ms": profile.latency_budget_ms,
+        "cost_tokens": profile.cost_tokens,
+        "body": request.body,
+        "details": request.details,
+        "result": None,
+        "error": None,
+        "attempts": 0,
+        "fence": 0,
+        "worker": None,
+        "prompt_tokens": None,
+        "completion_tokens": None,
+        "created_ms": created_ms,
+        "expires_ms": created_ms + profile.ttl_ms,
+        "queued_ms": None,
+        "started_ms": None,
+        "first_token_ms": None,
+        "finished_ms": None,
+    } | columns

@@ -1,0 +1,66 @@
+"""Which settings does a process run with, and are they sound?
+
+Every field is read from the environment as `QOSQUEUE_<FIELD>`. Settings are frozen, checked once at the start,
+and an unknown `QOSQUEUE_*` variable is refused: a misspelt setting must never be ignored.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from qosqueue.errors import SettingsError
+
+PREFIX = "QOSQUEUE_"
+
+
+class Settings(BaseSettings):
+    """Process settings. Times are milliseconds unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    home: Path = Field(default=Path(".qosqueue"), description="state folder: socket, database, logs, pid files")
+    redis_url: str | None = Field(default=None, description="broker; none: an embedded Valkey in the state folder")
+    database_url: str | None = Field(default=None, description="SQLAlchemy URL; none: SQLite in the state folder")
+    group: str = Field(default="qosqueue", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="hash tag of all keys")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    web_threads: int = Field(default=64, ge=4, le=1024)
+    lease_ms: int = Field(default=15_000, ge=500, le=3_600_000)
+    sweep_ms: int = Field(default=1_000, ge=100, le=60_000, description="time between two sweeps of the watchdog")
+    max_deliveries: int = Field(default=3, ge=1, le=100, description="attempts before a job is called poison")
+    aged_one_in: int = Field(default=8, ge=2, le=1000, description="one pick in so many may serve the aging lane")
+    max_body_bytes: int = Field(default=1_048_576, ge=1024)
+    default_model: str = "smollm2"
+    order: Literal["qos", "fifo"] = Field(
+        default="qos", description="fifo: stock Celery on stock Kombu, the baseline of the demonstration"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def sql_url(self) -> str:
+        """SQLAlchemy URL of the record."""
+        return self.database_url or f"sqlite:///{self.home.absolute() / 'qosqueue.db'}"
+
+
+def load_settings(**given: object) -> Settings:
+    """Settings from the environment and `given` (which wins); raises SettingsError with one line a fault."""
+    ours = [name for name in os.environ if name.startswith(PREFIX)]
+    unknown = sorted(name for name in ours if name[len(PREFIX) :].lower() not in Settings.model_fields)
+    if unknown:
+        raise SettingsError(f"unknown setting {', '.join(unknown)}: expected one of {_known_names()}")
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [
+            f"{PREFIX}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}, got {fault['input']!r}"
+            for fault in error.errors()
+        ]
+        raise SettingsError("; ".join(lines)) from error
+
+
+def _known_names() -> str:
+    return ", ".join(PREFIX + name.upper() for name in Settings.model_fields)

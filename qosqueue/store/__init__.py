@@ -1,0 +1,1 @@
+"""The record in SQL: tenants, tiers, keys, users, models, jobs and the audit trail."""

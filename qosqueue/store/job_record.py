@@ -1,0 +1,69 @@
+"""What is written down of a job, and when? Each move is one UPDATE that the lifecycle's table allows, or nothing.
+
+A move by a worker shows its fence: an attempt whose lease went to another can write nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import insert, select, update
+
+from qosqueue.policy.lifecycle import TRANSITIONS, JobEvent, JobStatus, sources
+from qosqueue.store.records import Job, job_of
+from qosqueue.store.session import Store
+from qosqueue.store.tables import JobRow
+
+_TARGET: dict[JobEvent, JobStatus] = {
+    event: status for moves in TRANSITIONS.values() for event, status in moves.items()
+}
+
+
+class JobRecord:
+    """The jobs table. All methods raise StoreUnavailable."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def insert(self, rows: list[dict[str, Any]]) -> None:
+        """Write new jobs, whole rows by column name, in one transaction."""
+        with self._store.session() as session:
+            session.execute(insert(JobRow), rows)
+
+    def move(self, job_id: str, event: JobEvent, *, fence: int | None = None, **columns: Any) -> bool:
+        """Let `event` happen to a job and set `columns`; False if the lifecycle or the fence forbids it."""
+        statement = (
+            update(JobRow)
+            .where(JobRow.id == job_id, JobRow.status.in_(sources(event)))
+            .values(status=_TARGET[event], **columns)
+        )
+        if fence is not None:
+            statement = statement.where(JobRow.fence <= fence).values(fence=fence)
+        with self._store.session() as session:
+            return bool(session.connection().execute(statement).rowcount)
+
+    def find(self, job_id: str, tenant_id: str | None = None) -> Job | None:
+        """A job by its id; with a tenant only if it is that tenant's."""
+        query = select(JobRow).where(JobRow.id == job_id)
+        if tenant_id is not None:
+            query = query.where(JobRow.tenant_id == tenant_id)
+        with self._store.session() as session:
+            row = session.scalar(query)
+            return None if row is None else job_of(row)
+
+    def status(self, job_id: str) -> JobStatus | None:
+        """Only the status: what a waiting client asks for many times."""
+        with self._store.session() as session:
+            found = session.scalar(select(JobRow.status).where(JobRow.id == job_id))
+            return None if found is None else JobStatus(found)
+
+    def newest(self, *, tenant_id: str | None, limit: int, before: Job | None = None) -> list[Job]:
+        """Jobs, newest first, from just before `before` on: a page that no later arrival shifts."""
+        query = select(JobRow).order_by(JobRow.created_ms.desc(), JobRow.id.desc()).limit(limit)
+        if tenant_id is not None:
+            query = query.where(JobRow.tenant_id == tenant_id)
+        if before is not None:
+            older = JobRow.created_ms < before.created_ms
+            query = query.where(older | ((JobRow.created_ms == before.created_ms) & (JobRow.id < before.id)))
+        with self._store.session() as session:
+            return [job_of(row) for row in session.scalars(query)]

@@ -1,0 +1,78 @@
+"""What does a process consist of? Everything is built here, once, from the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import redis
+
+from qosqueue.broker.address import client_url, connect
+from qosqueue.broker.celery_app import make_celery
+from qosqueue.broker.publish import Publisher
+from qosqueue.broker.replicas import Replicas
+from qosqueue.broker.replies import ReplyReader
+from qosqueue.broker.scripts import Scripts
+from qosqueue.service.accounts import Accounts
+from qosqueue.service.admission import Admission
+from qosqueue.service.attempts import Attempts
+from qosqueue.service.catalog import Catalog
+from qosqueue.service.finished import FinishedRequests
+from qosqueue.service.jobs import Jobs
+from qosqueue.service.online import Online
+from qosqueue.service.queues import Queues
+from qosqueue.service.users import Users
+from qosqueue.service.watchdog import Watchdog
+from qosqueue.settings import Settings
+from qosqueue.store.job_record import JobRecord
+from qosqueue.store.session import Store, open_store
+
+
+@dataclass(frozen=True)
+class Services:
+    """The use cases of one process, on one store and one broker."""
+
+    settings: Settings
+    store: Store
+    redis: redis.Redis
+    scripts: Scripts
+    accounts: Accounts
+    users: Users
+    catalog: Catalog
+    admission: Admission
+    jobs: Jobs
+    online: Online
+    queues: Queues
+    replicas: Replicas
+    attempts: Attempts
+    watchdog: Watchdog
+
+
+def build(settings: Settings) -> Services:
+    """Wire a process. Connects to nothing and starts nothing: the first use does."""
+    store = open_store(settings.sql_url())
+    client = connect(settings)
+    scripts = Scripts(client, settings.group)
+    replicas = Replicas(client, settings.group)
+    record = JobRecord(store)
+    catalog = Catalog(store)
+    admission = Admission(catalog, client, client_url(settings), settings.group)
+    publisher = Publisher(make_celery(settings), settings)
+    queues = Queues(scripts, replicas)
+    attempts = Attempts(record)
+    reader = ReplyReader(lambda: connect(settings), settings.group)
+    return Services(
+        settings=settings,
+        store=store,
+        redis=client,
+        scripts=scripts,
+        accounts=Accounts(store),
+        users=Users(store),
+        catalog=catalog,
+        admission=admission,
+        jobs=Jobs(admission, record, publisher, scripts),
+        online=Online(admission, publisher, reader, queues, scripts, FinishedRequests(record)),
+        queues=queues,
+        replicas=replicas,
+        attempts=attempts,
+        watchdog=Watchdog(scripts, store, record, attempts),
+    )

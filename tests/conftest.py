@@ -1,0 +1,19 @@
+"""Which fixtures does every test see, and in which environment does it run?"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from qosqueue.settings import PREFIX
+
+pytest_plugins = ["tests.support.broker", "tests.support.record"]
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on the settings of the shell that runs it (nor on those that speak to the tests alone)."""
+    for name in list(os.environ):
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)

@@ -1,0 +1,125 @@
+"""Who may open and change what? Every page × stranger, viewer, operator, admin; and no change without its token."""
+
+from __future__ import annotations
+
+import pytest
+from flask.testing import FlaskClient
+
+from qosqueue.policy.terms import Tier
+from qosqueue.store.records import Role
+from qosqueue_web.admin import access
+from tests.support.admin_site import Site, post, site_fixture  # noqa: F401
+
+STRANGER = None
+READERS = (Role.VIEWER, Role.OPERATOR, Role.ADMIN)
+WRITERS = (Role.OPERATOR, Role.ADMIN)
+EVERYBODY = (STRANGER, *READERS)
+
+# Endpoint, method -> who may. A page without an entry here fails the first test.
+MAY: dict[tuple[str, str], tuple[Role | None, ...]] = {
+    ("admin.static", "GET"): EVERYBODY,
+    ("admin.login", "GET"): EVERYBODY,
+    ("admin.try_login", "POST"): EVERYBODY,
+    ("admin.logout", "POST"): READERS,
+    ("admin.home", "GET"): READERS,
+    ("admin.queues", "GET"): READERS,
+    ("admin.queues_live", "GET"): READERS,
+    ("admin.tenants", "GET"): READERS,
+    ("admin.tenant", "GET"): READERS,
+    ("admin.tenant_jobs", "GET"): READERS,
+    ("admin.new_tenant", "GET"): WRITERS,
+    ("admin.create_tenant", "POST"): WRITERS,
+    ("admin.update_tenant", "POST"): WRITERS,
+    ("admin.create_key", "POST"): WRITERS,
+    ("admin.revoke_key", "POST"): WRITERS,
+}
+
+
+def routes(site: Site) -> dict[tuple[str, str], str]:
+    """Path pattern of each endpoint and method under /admin."""
+    return {
+        (rule.endpoint, method): rule.rule
+        for rule in site.app.url_map.iter_rules()
+        if rule.rule.startswith("/admin")
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+
+
+def filled(pattern: str, site: Site) -> str:
+    """The pattern with the ids of a tenant and a key that exist."""
+    tenant = site.accounts.list_tenants()[0]
+    key = site.accounts.list_keys(tenant.id)[0]
+    path = pattern.replace("<tenant_id>", tenant.id).replace("<key_id>", key.id)
+    return path.replace("<path:filename>", "admin.css")
+
+
+@pytest.fixture
+def furnished(site: Site) -> Site:
+    """A site with one tenant and one key."""
+    tenant = site.accounts.create_tenant("acme", Tier.VIP, actor="system:test")
+    site.accounts.create_key(tenant.id, actor="system:test")
+    return site
+
+
+def test_every_page_is_in_the_matrix(site: Site) -> None:
+    assert set(routes(site)) == set(MAY)
+
+
+@pytest.mark.parametrize("role", EVERYBODY)
+def test_the_matrix_holds(furnished: Site, role: Role | None) -> None:
+    for (endpoint, method), pattern in routes(furnished).items():
+        client: FlaskClient = furnished.visitor(role)
+        path = filled(pattern, furnished)
+        if method == "GET":
+            answer = client.get(path)
+        elif endpoint == "admin.create_tenant":
+            answer = post(client, path, name=f"of-{role}", tier="basic")
+        elif endpoint == "admin.update_tenant":
+            answer = post(client, path, name="acme", tier="vip", weight="7", enabled="on")
+        else:
+            answer = post(client, path)
+        answer.close()
+        if role in MAY[endpoint, method]:
+            expected = (401,) if endpoint == "admin.try_login" else (200, 302)
+            assert answer.status_code in expected, (endpoint, answer.status_code)
+            assert endpoint == "admin.logout" or not answer.headers.get("Location", "").startswith("/admin/login")
+        elif role is STRANGER:
+            to_login = answer.status_code == 302 and answer.headers["Location"].startswith("/admin/login")
+            assert to_login, (endpoint, answer.status_code)
+        else:
+            assert answer.status_code == 403, (endpoint, answer.status_code)
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, STRANGER])
+def test_who_may_not_change_changes_nothing(furnished: Site, role: Role | None) -> None:
+    before = (furnished.accounts.list_tenants(), furnished.accounts.list_keys())
+    client = furnished.visitor(role)
+    for (endpoint, method), pattern in routes(furnished).items():
+        if method == "POST" and endpoint not in ("admin.logout", "admin.try_login"):
+            post(client, filled(pattern, furnished), name="other", tier="basic", weight="1")
+    assert (furnished.accounts.list_tenants(), furnished.accounts.list_keys()) == before
+
+
+@pytest.mark.parametrize("token", [None, "", "not-a-token"])
+def test_nothing_is_changed_without_the_token(furnished: Site, token: str | None) -> None:
+    before = (furnished.accounts.list_tenants(), furnished.accounts.list_keys())
+    client = furnished.visitor(Role.ADMIN)
+    for (endpoint, method), pattern in routes(furnished).items():
+        if method == "GET":
+            continue
+        sent = {"name": "other", "tier": "basic", "weight": "1"} | ({} if token is None else {"csrf_token": token})
+        answer = client.post(filled(pattern, furnished), data=sent)
+        assert answer.status_code in (400, 403), (endpoint, answer.status_code)
+    assert (furnished.accounts.list_tenants(), furnished.accounts.list_keys()) == before
+    assert client.get("/admin/queues").status_code == 200, "the forged logout must not have worked either"
+
+
+def test_a_page_without_a_rule_opens_for_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = site.visitor(Role.ADMIN)
+    monkeypatch.delitem(access.PAGES, "admin.tenants")
+    assert client.get("/admin/tenants").status_code == 403
+
+
+def test_a_polled_fragment_sends_the_whole_page_to_the_login(site: Site) -> None:
+    answer = site.visitor(STRANGER).get("/admin/queues/live", headers={"HX-Request": "true"})
+    assert (answer.status_code, answer.headers["HX-Redirect"]) == (401, "/admin/login")

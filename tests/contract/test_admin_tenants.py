@@ -1,0 +1,212 @@
+"""Does the record hold what the forms of tenants say, and does a page show what the record holds, as text?"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import select
+
+from qosqueue.policy.lifecycle import JobStatus
+from qosqueue.policy.terms import TaskType, Tier
+from qosqueue.store.records import Job, Role
+from qosqueue.store.tables import KeyRow, TenantRow
+from tests.support.admin_site import Site, post, site_fixture  # noqa: F401
+
+FORM = {
+    "name": "acme",
+    "tier": "vip",
+    "weight": "12",
+    "online_target_ms": "250",
+    "success_target_percent": "99",
+    "requests_per_minute": "600",
+    "tokens_per_minute": "",
+    "enabled": "on",
+}
+MARKUP = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
+
+
+@pytest.fixture
+def client(site: Site) -> FlaskClient:
+    return site.visitor(Role.OPERATOR)
+
+
+def row_of(site: Site, name: str) -> TenantRow:
+    with site.store.session() as sql:
+        return sql.scalars(select(TenantRow).where(TenantRow.name == name)).one()
+
+
+def test_a_created_tenant_is_in_the_record(site: Site, client: FlaskClient) -> None:
+    answer = post(client, "/admin/tenants/new", **FORM)
+    row = row_of(site, "acme")
+    assert (answer.status_code, answer.headers["Location"]) == (302, f"/admin/tenants/{row.id}")
+    stored = (row.tier, row.weight, row.online_target_ms, row.success_target_percent, row.requests_per_minute)
+    assert (*stored, row.tokens_per_minute, row.enabled) == ("vip", 12, 250, 99, 600, None, True)
+    assert [(entry.actor, entry.subject) for entry in site.audit("tenant.create")] == [("user:the-operator", row.id)]
+    listed = client.get("/admin/tenants").text
+    assert "acme" in listed
+    assert "250 ms" in listed
+
+
+def test_an_edit_is_in_the_record_and_in_the_audit_log(site: Site, client: FlaskClient) -> None:
+    tenant = site.accounts.create_tenant("acme", Tier.VIP, actor="system:test", weight=5, tokens_per_minute=900)
+    sent = FORM | {"tier": "basic", "weight": "3", "enabled": ""}
+    assert post(client, f"/admin/tenants/{tenant.id}", **sent).status_code == 302
+    row = row_of(site, "acme")
+    assert (row.tier, row.weight, row.tokens_per_minute, row.enabled) == ("basic", 3, None, False)
+    entry = site.audit("tenant.update")[0]
+    assert entry.actor == "user:the-operator"
+    assert entry.before is not None
+    assert entry.before["tier"] == "vip"
+    assert "disabled" in client.get("/admin/tenants").text
+
+
+def test_with_its_tier_a_tenant_changes_a_weight_that_was_the_tiers(site: Site, client: FlaskClient) -> None:
+    tenant = site.accounts.create_tenant("acme", Tier.VIP, actor="system:test")
+    basic = site.accounts.create_tenant("other", Tier.BASIC, actor="system:test")
+    post(client, f"/admin/tenants/{tenant.id}", **(FORM | {"tier": "basic", "weight": str(tenant.weight)}))
+    assert row_of(site, "acme").weight == basic.weight != tenant.weight
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("name", "", "Expected 1 to 64 letters"),
+        ("name", MARKUP, "Expected 1 to 64 letters"),
+        ("name", "taken", "taken"),
+        ("tier", "gold", "Expected one of vip, standard, basic"),
+        ("weight", "many", "Expected a whole number"),
+        ("weight", "0", "from 1 to"),
+        ("weight", "-3", "from 1 to"),
+        ("online_target_ms", "1.5", "Expected a whole number"),
+        ("online_target_ms", "9" * 400, "Expected a whole number"),
+        ("success_target_percent", "101", "from 1 to 100"),
+        ("requests_per_minute", "١٢", "Expected a whole number"),
+        ("tokens_per_minute", "999999999999999", "from 1 to"),
+    ],
+)
+@pytest.mark.parametrize("edit", [False, True])
+def test_a_bad_value_is_told_at_its_field(
+    site: Site, client: FlaskClient, field: str, value: str, said: str, edit: bool
+) -> None:
+    site.accounts.create_tenant("taken", Tier.BASIC, actor="system:test")
+    mine = site.accounts.create_tenant("mine", Tier.BASIC, actor="system:test")
+    before = site.accounts.list_tenants()
+    answer = post(client, f"/admin/tenants/{mine.id if edit else 'new'}", **(FORM | {field: value}))
+    assert answer.status_code == 422
+    fault = re.search(rf'id="{field}-fault">(.*?)</p>', answer.text)
+    assert fault is not None, answer.text
+    assert said in fault[1]
+    assert MARKUP not in answer.text
+    assert re.search(rf'id="{field}"[^>]*aria-invalid="true"[^>]*aria-describedby="{field}-fault ', answer.text)
+    if field != "name":
+        assert 'value="acme"' in answer.text, "what was typed must not be lost"
+    assert site.accounts.list_tenants() == before
+
+
+def test_fields_that_the_form_does_not_have_are_not_looked_at(site: Site, client: FlaskClient) -> None:
+    tenant = site.accounts.create_tenant("acme", Tier.BASIC, actor="system:test")
+    extra = {"id": "ten_" + "0" * 24, "created_ms": "1", "tenant_id": "x", "role": "admin", "priority": "0"}
+    post(client, f"/admin/tenants/{tenant.id}", **(FORM | extra))
+    changed = asdict(site.accounts.get_tenant("acme"))
+    assert (changed["id"], changed["created_ms"]) == (tenant.id, tenant.created_ms)
+
+
+def test_a_key_is_shown_once_and_works(site: Site, client: FlaskClient) -> None:
+    tenant = site.accounts.create_tenant("acme", Tier.VIP, actor="system:test")
+    answer = post(client, f"/admin/tenants/{tenant.id}/keys")
+    found = re.search(r"qq_[A-Za-z0-9_-]{43}", answer.text)
+    assert found is not None
+    assert answer.headers["Cache-Control"] == "no-store"
+    owner = site.accounts.authenticate(found[0])
+    assert owner is not None
+    assert owner.id == tenant.id
+    again = client.get(f"/admin/tenants/{tenant.id}").text
+    assert found[0] not in again
+    assert found[0][:11] in again
+    assert site.audit("key.create")[0].actor == "user:the-operator"
+
+
+def test_a_revoked_key_is_refused_and_told(site: Site, client: FlaskClient) -> None:
+    tenant = site.accounts.create_tenant("acme", Tier.VIP, actor="system:test")
+    made = site.accounts.create_key(tenant.id, actor="system:test")
+    assert post(client, f"/admin/tenants/{tenant.id}/keys/{made.id}/revoke").status_code == 302
+    assert site.accounts.authenticate(made.key) is None
+    assert "revoked" in client.get(f"/admin/tenants/{tenant.id}").text
+    assert site.audit("key.revoke")[0].actor == "user:the-operator"
+
+
+def test_a_key_is_revoked_only_under_its_tenant(site: Site, client: FlaskClient) -> None:
+    one = site.accounts.create_tenant("one", Tier.VIP, actor="system:test")
+    two = site.accounts.create_tenant("two", Tier.VIP, actor="system:test")
+    made = site.accounts.create_key(one.id, actor="system:test")
+    assert post(client, f"/admin/tenants/{two.id}/keys/{made.id}/revoke").status_code == 404
+    with site.store.session() as sql:
+        assert sql.get_one(KeyRow, made.id).revoked_ms is None
+
+
+@pytest.mark.parametrize("wrong", ["acme", "ten_" + "0" * 24, "%00", "ten_x", MARKUP.replace("/", "")])
+def test_an_unknown_tenant_is_a_page_that_says_so(site: Site, client: FlaskClient, wrong: str) -> None:
+    site.accounts.create_tenant("acme", Tier.VIP, actor="system:test")
+    for path in (f"/admin/tenants/{wrong}", f"/admin/tenants/{wrong}/jobs"):
+        answer = client.get(path)
+        assert answer.status_code == 404
+        assert "<h1>Not found</h1>" in answer.text
+        assert "<script>alert" not in answer.text
+
+
+def test_a_viewer_gets_no_form_that_he_may_not_send(site: Site) -> None:
+    tenant = site.accounts.create_tenant("acme", Tier.VIP, actor="system:test")
+    site.accounts.create_key(tenant.id, actor="system:test")
+    viewer = site.visitor(Role.VIEWER)
+    html = viewer.get(f"/admin/tenants/{tenant.id}").text + viewer.get("/admin/tenants").text
+    assert not [word for word in ("Revoke…", "Revoke this", "Issue a key", ">Save<", "New tenant") if word in html]
+
+
+def test_markup_in_a_job_is_text(site: Site, client: FlaskClient) -> None:
+    tenant = site.accounts.create_tenant("acme", Tier.VIP, actor="system:test")
+    site.jobs.found = [job(tenant.id, index) for index in range(50)]
+    html = client.get(f"/admin/tenants/{tenant.id}/jobs").text
+    assert "<script>alert" not in html
+    assert "<img src=x" not in html
+    assert html.count("&lt;script&gt;alert(1)") == 100
+    assert f"before={site.jobs.found[-1].id}" in html
+
+
+def test_a_tenant_without_jobs_says_so(site: Site, client: FlaskClient) -> None:
+    tenant = site.accounts.create_tenant("acme", Tier.VIP, actor="system:test")
+    assert "No job here" in client.get(f"/admin/tenants/{tenant.id}/jobs").text
+
+
+def job(tenant_id: str, index: int) -> Job:
+    """A failed job with markup in every text that a stranger can choose."""
+    return Job(
+        id=f"job_{index:024x}",
+        tenant_id=tenant_id,
+        model=MARKUP,
+        endpoint="/v1/jobs",
+        task_type=TaskType.ASYNC,
+        status=JobStatus.FAILED,
+        priority=4,
+        routing_key="standard.light",
+        latency_class="low",
+        latency_budget_ms=60_000,
+        cost_tokens=10,
+        body={},
+        details={},
+        result=None,
+        error={"message": MARKUP, "code": "engine_error"},
+        attempts=1,
+        fence=1,
+        worker=None,
+        prompt_tokens=None,
+        completion_tokens=None,
+        created_ms=1_700_000_000_000,
+        expires_ms=1_700_000_060_000,
+        queued_ms=None,
+        started_ms=None,
+        first_token_ms=None,
+        finished_ms=None,
+    )

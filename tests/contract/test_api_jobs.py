@@ -1,0 +1,140 @@
+"""Can a tenant submit, poll, list and cancel its jobs, and only its own?"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from qosqueue.errors import StoreUnavailable
+from qosqueue.policy.lifecycle import JobStatus
+from qosqueue.policy.refusal import Refusal
+from qosqueue.policy.terms import TaskType
+from tests.support.memory_services import MODEL, MemoryServices
+from tests.support.openai_error import error_of
+
+CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+FIELDS = {
+    "id", "object", "status", "model", "endpoint", "task_type", "priority", "lane", "latency_class",
+    "latency_budget_ms", "created_at", "expires_at", "queued_at", "started_at", "first_token_at", "finished_at",
+    "attempts", "result", "error", "usage", "metadata",
+}  # fmt: skip
+
+
+def submit(client: FlaskClient, auth: dict[str, str], **fields: Any) -> str:
+    response = client.post("/v1/jobs", json={"body": CHAT, **fields}, headers=auth)
+    assert response.status_code == 202, response.text
+    return str(response.get_json()["id"])
+
+
+def test_submit(client: FlaskClient, services: MemoryServices, auth: dict[str, str]) -> None:
+    sent = {"body": CHAT, "task_type": "batch", "latency_budget_ms": 700, "deadline_ms": 5000, "metadata": {"k": "v"}}
+    response = client.post("/v1/jobs", json=sent, headers=auth)
+    assert response.status_code == 202
+    job = response.get_json()
+    assert set(job) == FIELDS
+    assert (job["object"], job["status"], job["lane"]) == ("job", "queued", "standard.light")
+    assert job["metadata"] == {"k": "v"}
+    assert job["expires_at"] - job["created_at"] == pytest.approx(5)
+    assert response.headers["Location"] == f"/v1/jobs/{job['id']}"
+    assert response.headers["Retry-After"] == "1"
+    (request,) = services.jobs.requests
+    assert (request.task_type, request.latency_budget_ms, request.ttl_ms) == (TaskType.BATCH, 700, 5000)
+    assert client.get(response.headers["Location"], headers=auth).get_json() == job
+
+
+def test_ended_job(client: FlaskClient, services: MemoryServices, auth: dict[str, str]) -> None:
+    good, bad = submit(client, auth), submit(client, auth)
+    services.jobs.change(
+        good, status=JobStatus.SUCCEEDED, result={"id": "x"}, prompt_tokens=3, completion_tokens=4, finished_ms=1500
+    )
+    services.jobs.change(bad, status=JobStatus.FAILED, error={"status": 400, "code": "c", "message": "m"})
+    job = client.get(f"/v1/jobs/{good}", headers=auth).get_json()
+    assert (job["status"], job["result"], job["finished_at"]) == ("succeeded", {"id": "x"}, 1.5)
+    assert job["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    error = client.get(f"/v1/jobs/{bad}", headers=auth).get_json()["error"]
+    assert error == {"code": "c", "message": "m", "param": None, "type": "server_error"}
+
+
+@pytest.mark.parametrize(("query", "headers"), [("?wait=30", {}), ("", {"Prefer": "respond-async, wait=30"})])
+def test_wait_ends_with_the_job(
+    client: FlaskClient, services: MemoryServices, auth: dict[str, str], query: str, headers: dict[str, str]
+) -> None:
+    job_id = submit(client, auth)
+    ender = threading.Timer(0.05, services.jobs.change, [job_id], {"status": JobStatus.SUCCEEDED})
+    ender.start()
+    job = client.get(f"/v1/jobs/{job_id}{query}", headers={**auth, **headers}).get_json()
+    ender.join()
+    assert job["status"] == "succeeded"
+
+
+def test_wait_ends_with_the_time(client: FlaskClient, auth: dict[str, str]) -> None:
+    job_id = submit(client, auth)
+    assert client.get(f"/v1/jobs/{job_id}?wait=0.05", headers=auth).get_json()["status"] == "queued"
+
+
+def test_cancel(client: FlaskClient, auth: dict[str, str]) -> None:
+    job_id = submit(client, auth)
+    assert client.post(f"/v1/jobs/{job_id}/cancel", headers=auth).get_json()["status"] == "cancelled"
+    again = client.post(f"/v1/jobs/{job_id}/cancel", headers=auth)
+    assert (again.status_code, again.get_json()["status"]) == (200, "cancelled")
+
+
+def test_pages_meet_without_overlap(client: FlaskClient, auth: dict[str, str], other_auth: dict[str, str]) -> None:
+    made = [submit(client, auth) for _ in range(5)]
+    submit(client, other_auth)
+    seen: list[str] = []
+    query = "?limit=2"
+    while True:
+        page = client.get(f"/v1/jobs{query}", headers=auth).get_json()
+        seen += [job["id"] for job in page["data"]]
+        if not page["has_more"]:
+            break
+        query = f"?limit=2&before={page['last_id']}"
+    assert seen == list(reversed(made))
+
+
+def test_refusal_and_outage(client: FlaskClient, services: MemoryServices, auth: dict[str, str]) -> None:
+    services.jobs.refuse_with = Refusal(503, "queue_full", "full", retry_after_s=9)
+    response = client.post("/v1/jobs", json={"body": CHAT}, headers=auth)
+    assert error_of(response, 503)["code"] == "queue_full"
+    assert response.headers["Retry-After"] == "9"
+    services.jobs.raise_this = StoreUnavailable("locked")
+    response = client.post("/v1/jobs", json={"body": CHAT}, headers=auth)
+    assert error_of(response, 503)["code"] == "store_unavailable"
+    assert 1 <= int(response.headers["Retry-After"]) <= 5
+
+
+# Every route of the document, and how another tenant's id is put into it; None: the route takes no id of a tenant's.
+WITH_ID = {
+    ("get", "/v1/jobs/{id}"): True,
+    ("post", "/v1/jobs/{id}/cancel"): True,
+    ("get", "/v1/jobs"): None,  # test_pages_meet_without_overlap
+    ("post", "/v1/jobs"): None,
+    ("post", "/v1/chat/completions"): None,
+    ("get", "/v1/models"): None,
+    ("get", "/v1/models/{name}"): None,  # models belong to all tenants
+    ("get", "/healthz"): None,
+    ("get", "/readyz"): None,
+}
+
+
+def test_another_tenants_id_is_an_unknown_id(
+    client: FlaskClient, services: MemoryServices, auth: dict[str, str], other_auth: dict[str, str]
+) -> None:
+    paths = client.get("/openapi.json").get_json()["paths"]
+    routes = {(method, path) for path, methods in paths.items() for method in methods}
+    assert routes == set(WITH_ID), "a new route needs an entry here"
+    job_id = submit(client, auth)
+    for method, path in (route for route, takes_id in WITH_ID.items() if takes_id):
+        foreign = client.open(path.replace("{id}", job_id), method=method.upper(), headers=other_auth)
+        unknown = client.open(path.replace("{id}", "job_" + "0" * 24), method=method.upper(), headers=other_auth)
+        garbage = client.open(path.replace("{id}", "%00'"), method=method.upper(), headers=other_auth)
+        assert foreign.status_code == unknown.status_code == garbage.status_code == 404
+        assert foreign.data == unknown.data == garbage.data
+    assert services.jobs.rows[job_id].status is JobStatus.QUEUED
+    pages = [client.get(f"/v1/jobs?before={before}", headers=other_auth) for before in (job_id, "job_" + "0" * 24)]
+    assert [page.status_code for page in pages] == [400, 400]
+    assert pages[0].data == pages[1].data

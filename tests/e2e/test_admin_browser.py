@@ -1,0 +1,151 @@
+"""Do the admin pages work in a real browser, under their own content policy?"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from werkzeug.serving import make_server
+
+from qosqueue.policy.terms import Tier
+from qosqueue.store.records import Role
+from tests.support.admin_site import PASSWORD, Site, site_fixture  # noqa: F401
+from tests.support.fake_queues import lane, replica
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium without a window."""
+    if not CHROMIUM.exists():
+        reason = f"no browser: {CHROMIUM} is missing (apt-get install chromium)"
+        if os.environ.get("QOSQUEUE_REQUIRE_BROWSER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def address(site: Site) -> Iterator[str]:
+    """URL of the pages, served on a free port."""
+    server = make_server("127.0.0.1", 0, site.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """A fresh window on the pages. The test fails for every error that the browser told of."""
+    context = browser.new_context(base_url=address, viewport={"width": 1280, "height": 860})
+    opened = context.new_page()
+    complaints: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.add_init_script(
+        "document.addEventListener('securitypolicyviolation', event => console.error('CSP', event.violatedDirective))"
+    )
+    yield opened
+    context.close()
+    assert complaints == []
+
+
+def log_in(page: Page, site: Site, role: Role = Role.ADMIN) -> None:
+    site.add_user(role)
+    page.goto("/admin/")
+    page.get_by_label("Name").fill(f"the-{role}")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Queues")).to_be_visible()
+
+
+def test_a_tenant_is_made_seen_and_given_a_key(page: Page, site: Site) -> None:
+    log_in(page, site)
+    page.get_by_role("link", name="Tenants").click()
+    page.get_by_role("link", name="New tenant").click()
+    page.get_by_label("Name").fill("acme")
+    page.get_by_label("Tier").select_option("vip")
+    page.get_by_label("Requests per minute").fill("600")
+    page.get_by_role("button", name="Create tenant").click()
+    expect(page.get_by_role("status")).to_have_text("Tenant acme was created.")
+    assert site.accounts.get_tenant("acme").tier is Tier.VIP
+
+    page.get_by_role("button", name="Issue a key").click()
+    key = page.locator("#new-key")
+    expect(key).to_be_visible()
+    owner = site.accounts.authenticate(key.inner_text())
+    assert owner is not None
+    assert owner.name == "acme"
+    page.reload()
+    expect(key).to_have_count(0)
+    assert len(site.accounts.list_keys()) == 1, "to load the page again must not make another key"
+
+    page.get_by_text("Revoke…").click()
+    page.get_by_role("button", name="Revoke this key").click()
+    expect(page.get_by_role("cell", name="revoked")).to_be_visible()
+    page.get_by_role("link", name="Tenants").first.click()
+    expect(page.get_by_role("row", name="acme")).to_contain_text("600")
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+
+
+def test_the_page_of_queues_follows_by_itself(page: Page, site: Site) -> None:
+    site.queues.lane_views = [lane("vip.light", depth=3, oldest_wait_ms=1500)]
+    log_in(page, site)
+    row = page.get_by_role("row", name="vip light")
+    expect(row).to_contain_text("1.5 s")
+    site.queues.lane_views = [lane("vip.light", depth=77)]
+    site.queues.replica_views = [replica("worker-1", "smollm2", slots=2, busy=1)]
+    expect(row).to_contain_text("77", timeout=6_000)
+    expect(page.get_by_role("row", name="worker-1")).to_contain_text("no GPU")
+    site.queues.outage = "connection refused"
+    expect(page.get_by_text("Broker unavailable since")).to_be_visible(timeout=6_000)
+    expect(row).to_contain_text("77")
+
+
+def test_the_page_of_queues_does_not_ask_while_hidden(page: Page, site: Site) -> None:
+    log_in(page, site)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+    with page.expect_request("**/admin/queues/live", timeout=8_000):
+        # Two polls' time: hidden, then seen again. The one request is that of being seen.
+        page.evaluate(
+            """() => setTimeout(() => {
+                Object.defineProperty(document, 'hidden', {value: false, configurable: true});
+                document.dispatchEvent(new Event('visibilitychange'));
+            }, 5000)"""
+        )
+        page.evaluate("window.hiddenSince = performance.now()")
+    assert page.evaluate("performance.now() - window.hiddenSince") >= 4_500
+    assert len(asked) == 1
+
+
+def test_figures_that_come_no_more_are_called_old(page: Page, site: Site) -> None:
+    log_in(page, site)
+    page.evaluate("document.getElementById('live').addEventListener('htmx:beforeRequest', e => e.preventDefault())")
+    expect(page.get_by_text("Out of date.")).to_be_visible(timeout=12_000)
+    expect(page.locator("#live")).to_have_class("old")

@@ -1,0 +1,166 @@
+"""Are users and models kept, checked and audited as promised, on both databases?"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from qosqueue.errors import Conflict, InvalidField, NotFound
+from qosqueue.policy.terms import GB, WeightClass
+from qosqueue.service.audit import Audit
+from qosqueue.service.catalog import Catalog
+from qosqueue.service.users import Users
+from qosqueue.store.records import Role
+from qosqueue.store.session import Store
+from qosqueue.store.tables import UserRow
+from tests.support.manual_clock import ManualClock
+
+pytest_plugins = ["tests.support.record"]
+
+ACTOR = "cli:tester"
+PASSWORD = "correct-horse-canary"
+
+
+def test_a_user_is_let_in_with_the_right_password_only(record: Store) -> None:
+    users = Users(record)
+    assert users.count() == 0
+    made = users.create_user("root", PASSWORD, Role.ADMIN, ACTOR)
+    assert made.role is Role.ADMIN
+    assert users.count() == 1
+    assert users.get_user(made.id) == made
+    assert users.get_user("usr_" + "0" * 24) is None
+    assert users.get_user("\0") is None
+    assert users.check_password("root", PASSWORD) == made
+    for name, password in [
+        ("root", PASSWORD + " "),
+        ("root", ""),
+        ("root", "\ud800"),
+        ("root", "x" * 100_000),
+        ("Root", PASSWORD),
+        ("nobody", PASSWORD),
+        ("a\0", PASSWORD),
+        ("' OR 1=1 --", PASSWORD),
+    ]:
+        assert users.check_password(name, password) is None
+
+
+def test_a_password_is_kept_as_an_argon2_hash_and_nowhere_else(record: Store, tmp_path: Path) -> None:
+    made = Users(record).create_user("root", PASSWORD, "viewer", ACTOR)
+    with record.session() as session:
+        assert session.scalars(select(UserRow.password_hash)).one().startswith("$argon2id$")
+    entry = Audit(record).list()[0]
+    assert (entry.action, entry.subject, entry.after) == ("user.create", made.id, {"name": "root", "role": "viewer"})
+    for file in tmp_path.iterdir():
+        assert PASSWORD.encode() not in file.read_bytes()
+
+
+def test_an_unknown_name_takes_as_long_as_a_wrong_password(record: Store) -> None:
+    users = Users(record)
+    users.create_user("root", PASSWORD, "admin", ACTOR)
+
+    def work_s(name: str) -> float:
+        # Work of the processor, not time on the wall: the machine may be busy.
+        began = time.process_time()
+        assert users.check_password(name, "a wrong guess") is None
+        return time.process_time() - began
+
+    wrong = min(work_s("root") for _ in range(3))
+    unknown = min(work_s("nobody") for _ in range(3))
+    assert wrong / 2 < unknown < wrong * 2
+
+
+def test_users_that_are_refused(record: Store) -> None:
+    users = Users(record)
+    users.create_user("root", PASSWORD, "admin", ACTOR)
+    with pytest.raises(Conflict, match="name: a user named 'root' exists already"):
+        users.create_user("root", PASSWORD, "viewer", ACTOR)
+    with pytest.raises(InvalidField, match="role: expected one of admin, operator, viewer, got 'king'"):
+        users.create_user("b", PASSWORD, "king", ACTOR)
+    with pytest.raises(InvalidField, match="name: expected"):
+        users.create_user("a b", PASSWORD, "viewer", ACTOR)
+    for password in ("shortpass", "x" * 257):
+        with pytest.raises(InvalidField, match="password: expected 10 to 256 characters") as refused:
+            users.create_user("b", password, "viewer", ACTOR)
+        assert password not in str(refused.value)
+    assert users.count() == 1
+
+
+def test_a_model_is_kept_with_all_that_was_given(record: Store) -> None:
+    catalog = Catalog(record)
+    made = catalog.add_model(
+        "org/model:7b",
+        "llama.cpp",
+        actor=ACTOR,
+        memory_bytes=14 * GB,
+        context_tokens=8192,
+        slots=4,
+        options={"path": "/é", "threads": 2},
+        enabled=False,
+    )
+    assert made.weight_class is WeightClass.HEAVY
+    assert made.options == {"path": "/é", "threads": 2}
+    assert not made.enabled
+    assert catalog.get_model("org/model:7b") == made
+    assert catalog.list_models() == [made]
+    entry = Audit(record).list()[0]
+    assert (entry.actor, entry.action, entry.subject) == (ACTOR, "model.add", "org/model:7b")
+    assert entry.after is not None
+    assert entry.after["slots"] == 4
+
+
+def test_a_weight_class_that_was_given_wins(record: Store) -> None:
+    made = Catalog(record).add_model(
+        "m", "simulated", actor=ACTOR, memory_bytes=0, context_tokens=1, slots=1, weight_class="medium"
+    )
+    assert made.weight_class is WeightClass.MEDIUM
+    assert made.options == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "a b"),
+        ("name", "a\n"),
+        ("engine", "Llama CPP"),
+        ("weight_class", "huge"),
+        ("memory_bytes", -1),
+        ("context_tokens", 0),
+        ("slots", 0),
+        ("slots", True),
+        ("options", [1]),
+        ("options", {"a": float("nan")}),
+        ("options", {"a": {1, 2}}),
+        ("enabled", 1),
+    ],
+)
+def test_a_model_out_of_range_is_refused(record: Store, field: str, value: object) -> None:
+    catalog = Catalog(record)
+    given: dict[str, object] = {
+        "name": "m",
+        "engine": "simulated",
+        "memory_bytes": 1,
+        "context_tokens": 1,
+        "slots": 1,
+        field: value,
+    }
+    with pytest.raises(InvalidField, match=f"^{field}: expected"):
+        catalog.add_model(actor=ACTOR, **given)  # type: ignore[arg-type]
+    assert catalog.list_models() == []
+    assert list(Audit(record).list()) == []
+
+
+def test_a_model_is_known_once_and_found_within_two_seconds(record: Store) -> None:
+    clock = ManualClock()
+    catalog = Catalog(record, monotonic_clock_ms=clock)
+    for unknown in ("m", "a\0", "x" * 1_000, "\ud800"):
+        with pytest.raises(NotFound, match="no model"):
+            catalog.get_model(unknown)
+    elsewhere = Catalog(record)
+    made = elsewhere.add_model("m", "simulated", actor=ACTOR, memory_bytes=1, context_tokens=1, slots=1)
+    assert catalog.get_model("m") == made
+    with pytest.raises(Conflict, match="name: a model named 'm' exists already"):
+        catalog.add_model("m", "simulated", actor=ACTOR, memory_bytes=1, context_tokens=1, slots=1)
+    assert len(Audit(record).list()) == 1

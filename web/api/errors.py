@@ -1,0 +1,132 @@
+"""What does a failed request look like? Always `{"error": {message, type, param, code}}`, with all four keys."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from flask import Flask, Response, jsonify, request
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
+
+from qosqueue.errors import BrokerUnavailable, Conflict, StoreUnavailable
+from qosqueue.policy.refusal import Refusal
+
+# The pages answer people, with HTML of their own.
+PAGES = "/admin/"
+SHOWN_PARAM_CHARS = 128
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 500: "internal_error"}
+_MESSAGES = {
+    404: "there is no such address",
+    405: "this address does not take that method",
+    413: "the body is larger than this server accepts",
+    500: "the server failed to answer; the request id names the log entry",
+}
+# The OpenAI client retries every 429 and 5xx; for these a retry can only meet the same answer.
+_FINAL_CODES = frozenset({"deadline_exceeded", "insufficient_quota"})
+
+
+def error_type(status: int) -> str:
+    """OpenAI's `type` of an error with this HTTP status."""
+    return _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+
+
+def error_body(refusal: Refusal) -> dict[str, dict[str, str | None]]:
+    """The JSON of a refusal."""
+    return {
+        "error": {
+            "message": refusal.message,
+            "type": error_type(refusal.status),
+            "param": refusal.param,
+            "code": refusal.code,
+        }
+    }
+
+
+def error_response(refusal: Refusal) -> Response:
+    """The whole answer to a refused request, with the headers by which a client decides whether to retry."""
+    response = jsonify(error_body(refusal))
+    response.status_code = refusal.status
+    retry_after_s = refusal.retry_after_s
+    if retry_after_s is None and refusal.status == 503:
+        # Spread, so that the clients that met the outage together do not come back together.
+        retry_after_s = random.randint(1, 5)
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    if refusal.code in _FINAL_CODES:
+        response.headers["x-should-retry"] = "false"
+    if refusal.status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="qosqueue"'
+    return response
+
+
+def refusal_of_failure(error: dict[str, Any]) -> Refusal:
+    """The refusal that a failed run amounts to; `error` has status, code, message and param (any may be absent)."""
+    return Refusal(
+        status=int(error.get("status") or 500),
+        code=str(error.get("code") or "engine_failed"),
+        message=str(error.get("message") or "the model failed to answer"),
+        param=error.get("param"),
+    )
+
+
+def refusal_of_outage(error: BrokerUnavailable | StoreUnavailable) -> Refusal:
+    """503 for a broker or a database that is away: nothing was accepted."""
+    if isinstance(error, BrokerUnavailable):
+        return Refusal(503, "broker_unavailable", "the queue cannot be reached; nothing was accepted")
+    return Refusal(503, "store_unavailable", "the database cannot be reached; nothing was accepted")
+
+
+def invalid_value(param: str, message: str) -> Refusal:
+    """400 for one field."""
+    return Refusal(400, "invalid_value", f"{param}: {message}"[:1024], param[:SHOWN_PARAM_CHARS])
+
+
+def refusal_of_validation(error: ValidationError) -> Refusal:
+    """400 that names the first field at fault, as `messages[0].content`. The value itself is never repeated."""
+    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    param = _path(fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        shown = param[:SHOWN_PARAM_CHARS]
+        return Refusal(400, "unknown_field", f"unknown field: {shown}", shown)
+    return invalid_value(param, fault["msg"])
+
+
+def register(app: Flask) -> None:
+    """Answer every failure of `app` outside the pages with an OpenAI error body."""
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response | HTTPException:
+        if f"{request.path}/".startswith(PAGES) and not isinstance(error, RequestEntityTooLarge):
+            return error
+        status = error.code or 500
+        refusal = Refusal(status, _CODES.get(status, "invalid_request"), _MESSAGES.get(status, error.name))
+        response = error_response(refusal)
+        if isinstance(error, NotFound):
+            return response
+        for name, value in error.get_headers():
+            if name == "Allow":
+                response.headers[name] = value
+        return response
+
+    @app.errorhandler(BrokerUnavailable)
+    @app.errorhandler(StoreUnavailable)
+    def outage(error: BrokerUnavailable | StoreUnavailable) -> Response:
+        app.logger.warning("%s: %s", type(error).__name__, error)
+        return error_response(refusal_of_outage(error))
+
+    @app.errorhandler(Conflict)
+    def conflict(error: Conflict) -> Response:
+        return error_response(Refusal(409, "conflict", str(error)))
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    path = ""
+    for step in loc:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif not step.startswith("as "):  # the label of a union's branch (schemas.py), which no client sent
+            path += f".{step}" if path else step
+    return path or "body"

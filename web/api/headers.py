@@ -1,0 +1,88 @@
+"""Which headers say something about a request or its answer?"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from flask import Flask, Response, abort, g, request
+
+from qosqueue.policy.profile import Profile
+from qosqueue.policy.terms import MAX_BUDGET_MS
+from qosqueue.service.online import Chunk, Done, Event, Started
+from qosqueue_web.api.errors import error_response, invalid_value
+from qosqueue_web.api.schemas import MAX_WAIT_S
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_WHOLE_MS = re.compile(r"[0-9]{1,8}")
+_PREFER_WAIT = re.compile(r"wait\s*=\s*([0-9]{1,9})")
+
+
+def register(app: Flask) -> None:
+    """Give every request an id, and every answer the header `x-request-id`."""
+
+    @app.before_request
+    def name_request() -> None:
+        given = request.headers.get("x-request-id", "")
+        g.request_id = given if _SANE_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+
+    @app.after_request
+    def label(response: Response) -> Response:
+        response.headers["x-request-id"] = g.get("request_id", "")
+        return response
+
+
+def latency_budget_ms(in_body: int | None) -> int | None:
+    """The request's latency budget: the body's, else that of the header `X-Latency-Budget-Ms`. Aborts with 400."""
+    given = request.headers.get("X-Latency-Budget-Ms")
+    if in_body is not None or given is None:
+        return in_body
+    if not _WHOLE_MS.fullmatch(given) or not 1 <= int(given) <= MAX_BUDGET_MS:
+        expected = f"expected a whole number of milliseconds from 1 to {MAX_BUDGET_MS}"
+        abort(error_response(invalid_value("latency_budget_ms", expected)))
+    return int(given)
+
+
+def preferred_wait_s() -> float | None:
+    """Seconds of `Prefer: wait=N` (RFC 7240), at most 60; None without it. A preference never makes a request fail."""
+    for preference in request.headers.get("Prefer", "").split(","):
+        found = _PREFER_WAIT.fullmatch(preference.strip().lower())
+        if found:
+            return min(int(found[1]), MAX_WAIT_S)
+    return None
+
+
+def add_profile(response: Response, profile: Profile) -> None:
+    """Tell how the request was ranked."""
+    response.headers["x-qosqueue-priority"] = str(profile.priority)
+    response.headers["x-qosqueue-lane"] = profile.routing_key
+
+
+@dataclass
+class Stopwatch:
+    """Milliseconds that a call spent in the queue, and until its first token; None while not known."""
+
+    began: float = field(default_factory=time.monotonic)
+    queue_ms: int | None = None
+    ttft_ms: float | None = None
+
+    def note(self, event: Event) -> None:
+        """Take from an event what it tells."""
+        if isinstance(event, Started):
+            self.queue_ms = event.queued_ms
+        elif isinstance(event, Chunk | Done) and self.ttft_ms is None:
+            self.ttft_ms = self.elapsed_s() * 1000
+
+    def elapsed_s(self) -> float:
+        """Seconds since the request came."""
+        return time.monotonic() - self.began
+
+
+def add_timing(response: Response, watch: Stopwatch) -> None:
+    """`Server-Timing`, as far as it is known by now."""
+    known = (("queue", watch.queue_ms), ("ttft", watch.ttft_ms))
+    entries = [f"{name};dur={value:.1f}" for name, value in known if value is not None]
+    if entries:
+        response.headers["Server-Timing"] = ", ".join(entries)

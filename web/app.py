@@ -1,0 +1,97 @@
+"""How is the web process put together? `create_app()` wires it once; importing this module starts nothing."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from flask import Flask, Response, jsonify
+from flask_openapi.blueprint import APIBlueprint
+from flask_openapi.models.info import Info
+from flask_openapi.models.security_scheme import SecurityScheme
+from flask_openapi.openapi import OpenAPI
+from flask_openapi.types import ResponseDict
+
+from qosqueue import __version__
+from qosqueue.settings import load_settings
+from qosqueue.wiring import Services, build
+from qosqueue_web import admin, security
+from qosqueue_web.api import errors, headers
+from qosqueue_web.api.answers import ErrorBody
+from qosqueue_web.api.auth import tenants_only
+from qosqueue_web.api.chat import add_chat
+from qosqueue_web.api.health import add_health
+from qosqueue_web.api.jobs import add_jobs
+from qosqueue_web.api.models import add_models
+from qosqueue_web.api.strict_json import StrictRequest
+
+OPENAPI_VERSION = "3.1.0"
+DOCUMENT = "/openapi.json"
+_FAILURES: ResponseDict = dict.fromkeys((400, 401, 404, 405, 413, 415, 429, 500, 503, 504), ErrorBody)
+
+
+def create_app(services: Services | None = None) -> Flask:
+    """The WSGI application over `services`; without them, over those that the environment's settings describe.
+
+    Raises SettingsError, StoreUnavailable or BrokerUnavailable with one clear line.
+    """
+    services = services or build(load_settings())
+    app = OpenAPI(
+        "qosqueue_web",
+        info=Info(title="qosqueue", version=__version__),
+        security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")},
+        validation_error_status=400,
+        validation_error_model=ErrorBody,
+        validation_error_callback=lambda fault: errors.error_response(errors.refusal_of_validation(fault)),
+        doc_ui=False,
+        static_folder=None,  # the pages serve their own, under /admin
+    )
+    app.openapi_version = OPENAPI_VERSION
+    app.request_class = StrictRequest
+    app.config["MAX_CONTENT_LENGTH"] = services.settings.max_body_bytes
+    app.secret_key = secret_key(services.settings.home)
+    headers.register(app)
+    security.register(app)
+    errors.register(app)
+    _add_api(app, services)
+    admin.register(app, services)
+    return app
+
+
+def secret_key(home: Path) -> bytes:
+    """The key that signs sessions, from `home`/secret_key; made once, readable by its owner only.
+
+    Several web processes may start at the same moment: each writes its own file, and the first to link it wins.
+    """
+    path = home / "secret_key"
+    if not path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        mine = home / f"secret_key.{secrets.token_hex(8)}"
+        handle = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_hex(32).encode())
+        try:
+            os.link(mine, path)
+        except FileExistsError:
+            return path.read_bytes()
+        finally:
+            mine.unlink()
+    return path.read_bytes()
+
+
+def _add_api(app: OpenAPI, services: Services) -> None:
+    public = APIBlueprint("health", __name__, abp_responses=_FAILURES)
+    add_health(public, services)
+    tenants = APIBlueprint("api", __name__, abp_responses=_FAILURES, abp_security=[{"bearer": []}])
+    tenants.before_request(tenants_only(services.accounts))
+    add_chat(tenants, services)
+    add_models(tenants, services)
+    add_jobs(tenants, services)
+    app.register_api(public)
+    app.register_api(tenants)
+    document = app.api_doc
+
+    @app.get(DOCUMENT, doc_ui=False)
+    def openapi_document() -> Response:
+        return jsonify(document)

@@ -1,0 +1,130 @@
+"""How is one attempt run: from a leased message to an answer that is stored or sent, once?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+import structlog
+
+from qosqueue.broker.replies import ReplyWriter
+from qosqueue.errors import EngineError, StoreUnavailable
+from qosqueue.service.attempts import Attempts
+from qosqueue.store.clock import now_ms
+from qosqueue_workers.engines.base import CANCELLED, Choices, Completion, Engine, EngineRefused, EngineRequest
+from qosqueue_workers.sinks import JobSink, ReplySink, Sink
+
+EXPIRED = {
+    "status": 504,
+    "code": "deadline_exceeded",
+    "message": "The request waited longer than it may.",
+    "param": None,
+}
+NO_REPLICA = {
+    "status": 503,
+    "code": "model_unavailable",
+    "message": "No replica of this model is here.",
+    "param": "model",
+}
+BROKEN = {"status": 500, "code": "internal_error", "message": "The attempt failed unexpectedly.", "param": None}
+
+log = structlog.get_logger(__name__)
+
+
+class AttemptRunner:
+    """Runs attempts on this worker's engines; one call of `run` holds one slot."""
+
+    def __init__(
+        self, engines: Mapping[str, Engine], attempts: Attempts, client: redis.Redis, group: str, worker: str
+    ) -> None:
+        self._engines = engines
+        self._attempts = attempts
+        self._client = client
+        self._group = group
+        self._worker = worker
+
+    def run(self, request: dict[str, Any], fence: int) -> None:
+        """Run one attempt. Raises StoreUnavailable or redis.RedisError if its outcome could not be written down:
+        then the message must stay unsettled, and comes back when its lease ends."""
+        sink = self._sink(request, fence)
+        if now_ms() > request["expires_ms"]:
+            sink.failed(EXPIRED)
+            return
+        engine = self._engines.get(request["model"])
+        if engine is None:
+            sink.failed(NO_REPLICA)
+            return
+        body = sink.begin()
+        if body is None:
+            return
+        try:
+            self._generate(engine, EngineRequest(request["id"], request["endpoint"], body), request, sink)
+        except (StoreUnavailable, redis.RedisError):
+            raise
+        except Exception:
+            # A bug of ours must not leave a client or a job waiting; it is told, and raised for the log.
+            sink.failed(BROKEN)
+            raise
+
+    def stop(self, task: str, reason: str) -> None:
+        """End the attempt at a request, if this worker runs it."""
+        for engine in self._engines.values():
+            if engine.cancel(task):
+                log.info("an attempt was stopped", request=task, reason=reason)
+
+    def _generate(self, engine: Engine, call: EngineRequest, request: dict[str, Any], sink: Sink) -> None:
+        begun_ms = now_ms()
+        first_ms: list[int] = []
+
+        def emit(choices: Choices) -> None:
+            if not first_ms:
+                first_ms.append(now_ms())
+            sink.chunk(choices)
+
+        try:
+            completion = engine.stream(call, emit)
+        except EngineRefused as refusal:
+            sink.failed(
+                {"status": refusal.status, "code": refusal.code, "message": refusal.message, "param": refusal.param}
+            )
+            return
+        except EngineError as error:
+            log.error("an engine failed", request=call.id, error=str(error))
+            sink.failed({"status": 500, "code": "engine_failed", "message": "The model failed.", "param": None})
+            return
+        if completion.finish_reason == CANCELLED:
+            sink.cancelled()
+            return
+        arrived_ms = request["created_ms"]
+        first_token_ms = (first_ms[0] if first_ms else now_ms()) - arrived_ms
+        sink.done(completion, chat_completion(request, completion), begun_ms - arrived_ms, first_token_ms)
+
+    def _sink(self, request: dict[str, Any], fence: int) -> Sink:
+        if request["reply"] is None:
+            return JobSink(self._attempts, request, fence, self._worker)
+        writer = ReplyWriter(self._client, self._group, request["reply"], request["id"], fence)
+        return ReplySink(writer, request, self._worker)
+
+
+def chat_completion(request: dict[str, Any], completion: Completion) -> dict[str, Any]:
+    """The body of an OpenAI chat.completion."""
+    return {
+        "id": f"chatcmpl-{request['id'].removeprefix('job_')}",
+        "object": "chat.completion",
+        "created": request["created_ms"] // 1000,
+        "model": request["model"],
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": completion.text},
+                "finish_reason": completion.finish_reason,
+                "logprobs": None,
+            }
+        ],
+        "usage": {
+            "prompt_tokens": completion.prompt_tokens,
+            "completion_tokens": completion.completion_tokens,
+            "total_tokens": completion.prompt_tokens + completion.completion_tokens,
+        },
+    }

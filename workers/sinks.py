@@ -1,0 +1,124 @@
+"""Where do an attempt's events go? To the job's row, or to the client that waits for a synchronous answer."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import structlog
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from qosqueue.broker.replies import ReplyWriter
+from qosqueue.errors import StoreUnavailable
+from qosqueue.service.attempts import Attempts
+from qosqueue.store.clock import now_ms
+from qosqueue_workers.engines.base import Choices, Completion
+
+# What a job cost to compute is worth waiting for SQL: its lease is renewed meanwhile.
+patiently = retry(
+    retry=retry_if_exception_type(StoreUnavailable),
+    wait=wait_exponential(multiplier=0.2, max=5),
+    stop=stop_after_delay(120),
+    reraise=True,
+)
+
+log = structlog.get_logger(__name__)
+
+
+class Sink(Protocol):
+    """Where an attempt's events go: the job's row, or the reply stream of a waiting client."""
+
+    def begin(self) -> dict[str, Any] | None:
+        """The request's body, or None if this attempt must not run."""
+
+    def chunk(self, choices: Choices) -> None:
+        """Part of the answer."""
+
+    def done(self, completion: Completion, result: dict[str, Any], queued_ms: int, first_token_ms: int) -> None:
+        """The end of the answer; times in ms from the request's arrival."""
+
+    def cancelled(self) -> None:
+        """The tenant took the request back while it ran."""
+
+    def failed(self, error: dict[str, Any]) -> None:
+        """Why there is no answer: status, code, message, param."""
+
+
+class JobSink:
+    """A job: everything goes to its row, with the fence."""
+
+    def __init__(self, attempts: Attempts, request: dict[str, Any], fence: int, worker: str) -> None:
+        self._attempts = attempts
+        self._job_id = request["id"]
+        self._created_ms = request["created_ms"]
+        self._fence = fence
+        self._worker = worker
+
+    @patiently
+    def begin(self) -> dict[str, Any] | None:
+        return self._attempts.begin(self._job_id, self._fence, self._worker)
+
+    def chunk(self, choices: Choices) -> None:
+        """Nobody waits for parts of a job."""
+
+    @patiently
+    def done(self, completion: Completion, result: dict[str, Any], queued_ms: int, first_token_ms: int) -> None:
+        stored = self._attempts.finish(
+            self._job_id,
+            self._fence,
+            result,
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            first_token_ms=self._created_ms + first_token_ms,
+        )
+        if not stored:
+            log.warning("a late result was refused", job=self._job_id, fence=self._fence)
+
+    @patiently
+    def cancelled(self) -> None:
+        self._attempts.cancelled(self._job_id, self._fence)
+
+    @patiently
+    def failed(self, error: dict[str, Any]) -> None:
+        if error["code"] == "deadline_exceeded":
+            self._attempts.expire(self._job_id)
+        else:
+            self._attempts.fail(self._job_id, self._fence, error)
+
+
+class ReplySink:
+    """A synchronous request: everything goes to the web process that waits, as it happens."""
+
+    def __init__(self, writer: ReplyWriter, request: dict[str, Any], worker: str) -> None:
+        self._writer = writer
+        self._request = request
+        self._worker = worker
+        self._streams = bool(request["body"].get("stream"))
+
+    def begin(self) -> dict[str, Any] | None:
+        queued_ms = now_ms() - self._request["created_ms"]
+        self._writer.write("started", {"worker": self._worker, "queued_ms": queued_ms})
+        body: dict[str, Any] = self._request["body"]
+        return body
+
+    def chunk(self, choices: Choices) -> None:
+        if self._streams:
+            self._writer.write("chunk", {"choices": choices})
+
+    def done(self, completion: Completion, result: dict[str, Any], queued_ms: int, first_token_ms: int) -> None:
+        self._writer.write(
+            "done",
+            {
+                "finish_reason": completion.finish_reason,
+                "prompt_tokens": completion.prompt_tokens,
+                "completion_tokens": completion.completion_tokens,
+                "result": result,
+                "queued_ms": queued_ms,
+                "first_token_ms": first_token_ms,
+            },
+        )
+
+    def cancelled(self) -> None:
+        """The client that would read it has left."""
+
+    def failed(self, error: dict[str, Any]) -> None:
+        self._writer.write("failed", error)
