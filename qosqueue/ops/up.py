@@ -89,6 +89,8 @@ def _start_parts(settings: Settings, supervisor: Supervisor, signals: Signals, l
     supervisor.start(parts.beat_part(settings))
     supervisor.start(parts.web_part(settings, listener))
     until("the system", _readyz_fault)
+    if signals.wait(0):
+        raise _StopAsked
 
 
 def _broker_fault(settings: Settings) -> str | None:

@@ -22,6 +22,8 @@ from qosqueue.store.tables import WatchdogRunRow
 AT_ONCE = 500
 AGED_AT_MOST = 100
 KEEP_RUNS = 5_000
+# A row that still waits so long after its time to live has lost its message: it gets its answer from here.
+OVERDUE_AFTER_MS = 60_000
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Watchdog:
             return [WatchdogRun(row.task, row.started_ms, row.duration_us, row.outcome) for row in rows]
 
     def _reap(self) -> dict[str, Any]:
+        # What the queue lets go of must be told to the record: while that is away, let go of nothing.
+        self._store.ping()
         reaped = self._scripts.reap(limit=AT_ONCE)
         for job_id in reaped.requeued:
             self._record.move(job_id, JobEvent.LEASE_LOST)
@@ -77,7 +81,10 @@ class Watchdog:
             self._attempts.expire(job_id)
         for job_id in reaped.withdrawn:
             self._record.move(job_id, JobEvent.CANCEL, finished_ms=now_ms())
-        return asdict(reaped)
+        overdue = self._record.overdue(now_ms() - OVERDUE_AFTER_MS, AT_ONCE)
+        for job_id in overdue:
+            self._attempts.expire(job_id)
+        return asdict(reaped) | {"overdue": overdue}
 
     def _age(self) -> dict[str, Any]:
         lifted: dict[str, Any] = {}

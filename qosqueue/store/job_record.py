@@ -57,6 +57,16 @@ class JobRecord:
             found = session.scalar(select(JobRow.status).where(JobRow.id == job_id))
             return None if found is None else JobStatus(found)
 
+    def overdue(self, expired_before_ms: int, limit: int) -> list[str]:
+        """Ids of jobs that wait although their time to live ended before an instant."""
+        query = (
+            select(JobRow.id)
+            .where(JobRow.status.in_((JobStatus.ACCEPTED, JobStatus.QUEUED)), JobRow.expires_ms < expired_before_ms)
+            .limit(limit)
+        )
+        with self._store.session() as session:
+            return list(session.scalars(query))
+
     def newest(self, *, tenant_id: str | None, limit: int, before: Job | None = None) -> list[Job]:
         """Jobs, newest first, from just before `before` on: a page that no later arrival shifts."""
         query = select(JobRow).order_by(JobRow.created_ms.desc(), JobRow.id.desc()).limit(limit)

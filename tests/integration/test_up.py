@@ -63,8 +63,10 @@ def test_it_serves_restarts_what_dies_drains_and_finds_its_data(home: Path) -> N
         assert password.encode() not in written
         assert (home / "secret_key").stat().st_mode & 0o777 == 0o600
 
-        second = Instance(home, "--port", "0")
-        assert f"process {first.process.pid}, port {url.rpartition(':')[2]}" in _refused(second)
+        second = command(home, "up", "--port", "0")
+        assert (second.returncode, second.stdout) == (1, "")
+        (line,) = second.stderr.splitlines()
+        assert f"process {first.process.pid}, port {url.rpartition(':')[2]}" in line
 
         victim = first.pid_of(WORKER)
         os.kill(victim, signal.SIGKILL)
@@ -132,10 +134,3 @@ def test_a_missing_model_file_is_one_line(tmp_path: Path) -> None:
 def test_an_absent_external_broker_is_one_line(home: Path) -> None:
     with running(home, redis_url=f"unix://{home}/none.sock") as instance:
         assert "QOSQUEUE_REDIS_URL does not answer" in _fails_to_start(instance)
-
-
-def _refused(instance: Instance) -> str:
-    """Like a failed start, on a home where another instance goes on."""
-    assert instance.process.wait(60) == 1
-    (line,) = instance.stderr.read_text().splitlines()
-    return line
