@@ -46,6 +46,12 @@ class Services:
     attempts: Attempts
     watchdog: Watchdog
 
+    def close(self) -> None:
+        """Stop the process's threads, after what they still have to write, and close its connections."""
+        self.online.close()
+        self.redis.close()
+        self.store.close()
+
 
 def build(settings: Settings) -> Services:
     """Wire a process. Connects to nothing and starts nothing: the first use does."""

@@ -90,8 +90,10 @@ class ReplyReader:
             self._waiting.pop(request_id, None)
 
     def close(self) -> None:
-        """Stop reading."""
+        """Stop reading; returns when the thread has ended."""
         self._closed.set()
+        if self._thread is not None:
+            self._thread.join(2 * BLOCK_MS / 1000)
 
     def _run(self) -> None:
         client = self._connect()

@@ -21,6 +21,8 @@ import redis
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 from kombu.utils.json import dumps, loads
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from qosqueue.broker.envelope import envelope_of
 from qosqueue.broker.leases import LeaseTable, table_of_process
@@ -110,6 +112,10 @@ class Channel(stock.Channel):
             return self.lease_table
         url = self.connection.client.as_uri(include_password=True)
         return table_of_process(url, self.group, self._create_client, self.lease_ms)
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        # Without redis-py's own second tries: whoever publishes hears at once that the broker is away.
+        return {**super()._connparams(asynchronous), "retry": Retry(NoBackoff(), 0)}
 
     # -- publishing
 

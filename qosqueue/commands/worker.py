@@ -39,4 +39,5 @@ def list_(json: JsonOption = False) -> None:
 
 def _row(live: LiveReplica) -> dict[str, Any]:
     row = asdict(live)
-    return row.pop("replica") | row
+    replica: dict[str, Any] = row.pop("replica")
+    return replica | row

@@ -231,3 +231,8 @@ class Online:
             self._reader.forget(row["id"])
             raise
         return OnlineCall(row, admitted.profile, replies, self._reader, self._queues, self._scripts, self._finished)
+
+    def close(self) -> None:
+        """Stop reading replies and write down what has ended."""
+        self._reader.close()
+        self._finished.close()

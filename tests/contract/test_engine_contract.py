@@ -9,12 +9,12 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 import pytest
-from qosqueue_workers.engines.base import Choices, Completion, Emit, Engine, EngineRefused, EngineRequest
-from qosqueue_workers.engines.registry import make_engine
 
 from qosqueue.errors import EngineError
 from qosqueue.policy.terms import WeightClass
 from qosqueue.store.records import Model
+from qosqueue_workers.engines.base import Choices, Completion, Emit, Engine, EngineRefused, EngineRequest
+from qosqueue_workers.engines.registry import make_engine
 from tests.support.eventually import eventually
 from tests.support.tiny_gguf import write_tiny_gguf
 
@@ -45,10 +45,10 @@ def make(kind: str, tiny: Path) -> Iterator[Make]:
     """`make(slots=…) -> Engine`, loaded; closed after the test."""
     made: list[Engine] = []
     quick = {"step_ms": 1, "step_ms_per_sequence": 0, "prefill_ms_per_token": 0, "output_tokens": 2 * ENDLESS}
-    options = {"llama.cpp": {"path": str(tiny), "threads": 1}, "simulated": quick}[kind]
+    options: dict[str, dict[str, Any]] = {"llama.cpp": {"path": str(tiny), "threads": 1}, "simulated": quick}
 
     def make_one(slots: int = SLOTS) -> Engine:
-        made.append(make_engine(model(kind, options, slots)))
+        made.append(make_engine(model(kind, options[kind], slots)))
         made[-1].load()
         return made[-1]
 
@@ -123,7 +123,8 @@ def test_chunks_make_up_the_completion_and_tokens_are_counted(engine: Engine, ki
 
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
 def test_the_answer_has_no_more_tokens_than_asked_for(engine: Engine, field: str) -> None:
-    completion = engine.stream(ask(**{"max_tokens": None, field: 3}), ignore)
+    limits: dict[str, Any] = {"max_tokens": None, field: 3}
+    completion = engine.stream(ask(**limits), ignore)
     assert (completion.completion_tokens, completion.finish_reason) == (3, "length")
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from qosqueue_workers.engines.base import Choices, EngineRequest
-from qosqueue_workers.engines.llama_cpp import LlamaCppEngine
-from qosqueue_workers.engines.model_files import INSTALL, find_model, memory_bytes
 
 from qosqueue.errors import EngineError
 from qosqueue.policy.terms import WeightClass
 from qosqueue.store.records import Model
+from qosqueue_workers.engines.base import Choices, EngineRequest
+from qosqueue_workers.engines.llama_cpp import LlamaCppEngine
+from qosqueue_workers.engines.model_files import INSTALL, find_model, memory_bytes
 from tests.support.tiny_gguf import write_tiny_gguf
 
 

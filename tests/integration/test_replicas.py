@@ -84,5 +84,5 @@ def test_a_broker_that_is_away_is_said_so(tmp_path: Path) -> None:
 
 
 def _server_ms(client: redis.Redis) -> int:
-    seconds, microseconds = client.time()  # type: ignore[misc]
+    seconds, microseconds = client.time()
     return int(seconds) * 1000 + int(microseconds) // 1000

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from qosqueue_workers.gpu import GpuBinding, GpuReadings, NoGpu, bind, readings
 
 GIB = 2**30
@@ -44,7 +45,7 @@ class FakeNvml:
         raise self.NVMLError("Not Found")
 
     def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle: dict[str, Any]) -> dict[str, Any]:
-        return self.gpus[handle["parent"]]
+        return self.gpus[int(handle["parent"])]
 
     def nvmlDeviceGetIndex(self, handle: dict[str, Any]) -> int:
         return self.gpus.index(handle)

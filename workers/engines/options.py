@@ -24,7 +24,7 @@ class LlamaCppOptions(BaseModel):
     threads: int | None = Field(default=None, ge=1, le=1024)
     chat_template: str | None = "chatml"
     use_jinja: bool = False
-    batch_tokens: int = Field(default=256, ge=32, le=65_536)
+    batch_tokens: int = Field(default=128, ge=32, le=65_536)
     reuse_prompts: bool = Field(default=True, description="keep the KV of a slot's last prompt for a common prefix")
 
 
