@@ -91,7 +91,9 @@ def _fifo(settings: Settings) -> dict[str, Any]:
 
 
 def _connection() -> dict[str, Any]:
-    return {"socket_timeout": 5, "socket_connect_timeout": 2}
+    # One more try after a tenth of a second, for a connection that an idle pool kept too long; then the error is told.
+    once_more = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0, "interval_max": 0.1}
+    return {"socket_timeout": 5, "socket_connect_timeout": 2, **once_more}
 
 
 def _queue(name: str) -> Queue:

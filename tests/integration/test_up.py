@@ -108,6 +108,25 @@ def test_a_stop_during_the_start_ends_everything_too(home: Path) -> None:
         assert instance.processes() == {}
 
 
+@pytest.mark.timeout(120)
+def test_the_commands_work_against_a_running_system(home: Path) -> None:
+    before = command(home, "queue", "list")
+    assert (before.returncode, before.stdout) == (1, "")
+    assert "the broker" in before.stderr or "queues cannot be read" in before.stderr
+    with running(home) as instance:
+        assert instance.url
+        lanes = {lane["lane"]: lane["depth"] for lane in json.loads(command(home, "queue", "list", "--json").stdout)}
+        assert lanes["vip.heavy"] == 0
+        (replica,) = json.loads(command(home, "worker", "list", "--json").stdout)
+        assert (replica["model"], replica["slots"], replica["pid"]) == ("smollm2", 2, instance.pid_of(WORKER))
+        runs = json.loads(command(home, "watchdog", "run", "--json").stdout)
+        assert [run["task"] for run in runs] == ["reap", "age"]
+        assert json.loads(command(home, "watchdog", "list", "--json").stdout)
+        assert json.loads(command(home, "job", "list", "--json").stdout) == []
+        unknown = command(home, "job", "get", "job_unknown", "--json")
+        assert (unknown.returncode, unknown.stdout, len(unknown.stderr.splitlines())) == (1, "", 1)
+
+
 def test_a_taken_port_is_one_line(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])

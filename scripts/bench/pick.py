@@ -1,0 +1,114 @@
+"""How long does the server take to pick, with very many messages queued?
+
+Measured inside the server, by its own command statistics (`INFO latencystats` and `commandstats`, always on and cheap,
+unlike SLOWLOG or MONITOR): the time that one EVALSHA of the dispatch script holds the server, without the network and
+the client. The statistics are reset before each window and nothing but picks runs in it. What was picked is put back
+at its old place afterwards, so the depth is the same in each window.
+
+The broker knows places (lane and model), not tenants: a thousand tenants are a thousand models over nine lanes here,
+which is the harder case. Each pick comes from another worker that serves `MODELS_OF_A_WORKER` of the models.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from qosqueue.broker.scripts import Place, Scripts
+from qosqueue.policy.terms import TIERS, WEIGHT_CLASSES, lane_name
+
+GROUP = "bench-pick"
+PAYLOAD = "x" * 512
+MODELS_OF_A_WORKER = 4
+MODELS_OF_A_WIDE_WORKER = 16
+BATCH = 1_000
+TTL_MS, ATTEMPTS, BUDGET_MS = 86_400_000, 3, (50, 120_000)
+LEASE_MS, AGED_ONE_IN = 600_000, 8
+
+
+@dataclass(frozen=True)
+class PickTimes:
+    """The server's time for one pick: microseconds."""
+
+    mean_us: float
+    p50_us: float
+    p99_us: float
+
+
+class DeepQueue:
+    """A queue of `messages` over `models`, and workers that pick from it."""
+
+    def __init__(self, client: redis.Redis, messages: int, models: int, seed: int) -> None:
+        self._client = client
+        self._scripts = Scripts(client, GROUP)
+        self._models = models
+        self._fill(messages, random.Random(seed))
+
+    def measure(self, picks: int, seed: int, *, models_of_a_worker: int = MODELS_OF_A_WORKER) -> PickTimes:
+        """Pick so many messages, each for another worker, and put them back."""
+        chance = random.Random(seed)
+        self._scripts.load("dispatch")
+        self._pick(picks // 10, chance, models_of_a_worker)
+        self._client.config_resetstat()
+        taken = self._pick(picks, chance, models_of_a_worker, put_back=False)
+        latency: dict[str, Any] = self._client.info("latencystats")["latency_percentiles_usec_evalsha"]
+        commands: dict[str, Any] = self._client.info("commandstats")["cmdstat_evalsha"]
+        self._put_back(taken)
+        if commands["calls"] != picks:
+            raise AssertionError(f"{commands['calls']} scripts ran where {picks} picks were to be measured")
+        return PickTimes(commands["usec_per_call"], latency["p50"], latency["p99"])
+
+    def _pick(
+        self, picks: int, chance: random.Random, models_of_a_worker: int, *, put_back: bool = True
+    ) -> list[tuple[str, int]]:
+        taken = []
+        for number in range(picks):
+            delivery = self._scripts.dispatch(
+                lease_ms=LEASE_MS,
+                holder=f"worker-{number}",
+                aged_one_in=AGED_ONE_IN,
+                places=self._places(chance, models_of_a_worker),
+            )
+            if delivery is not None:
+                taken.append((delivery.tag, delivery.fence))
+        if put_back:
+            self._put_back(taken)
+        return taken
+
+    def _places(self, chance: random.Random, models_of_a_worker: int) -> tuple[Place, ...]:
+        """What one worker serves: its models (and messages without one) in every lane of their weight classes."""
+        models = chance.sample(range(self._models), models_of_a_worker)
+        weights = sorted({_weight(model) for model in models})
+        lanes = [lane_name(tier, WEIGHT_CLASSES[weight]) for tier in TIERS for weight in weights]
+        return tuple((lane, model) for lane in lanes for model in ("", *map(_name, models)))
+
+    def _put_back(self, taken: list[tuple[str, int]]) -> None:
+        for tag, fence in taken:
+            self._scripts.settle(tag=tag, fence=fence, outcome="requeue")
+
+    def _fill(self, messages: int, chance: random.Random) -> None:
+        self._scripts.load("submit")
+        head = ("EVALSHA", self._scripts.sha("submit"), 1, self._scripts.key, "")
+        pipe = self._client.pipeline(transaction=False)
+        for number in range(messages):
+            model = chance.randrange(self._models)
+            band = chance.randrange(len(TIERS))
+            lane = lane_name(TIERS[band], WEIGHT_CLASSES[_weight(model)])
+            name, budget_ms = _name(model), chance.randint(*BUDGET_MS)
+            pipe.execute_command(
+                *head, f"tag-{number}", f"task-{number}", lane, name, band, budget_ms, TTL_MS, ATTEMPTS, PAYLOAD
+            )
+            if number % BATCH == BATCH - 1:
+                pipe.execute()
+        pipe.execute()
+
+
+def _weight(model: int) -> int:
+    return model % len(WEIGHT_CLASSES)
+
+
+def _name(model: int) -> str:
+    return f"model-{model}"

@@ -1,0 +1,84 @@
+"""Write the table of settings in README.md and README.zh-CN.md from the fields of qosqueue/settings.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from qosqueue.settings import PREFIX, Settings
+from scripts.generated_block import ROOT, run
+
+NAME = "settings"
+HEADINGS = {
+    "README.md": ("variable", "default", "meaning"),
+    "README.zh-CN.md": ("环境变量", "默认值", "含义"),
+}
+
+# What the field itself does not say; `{}` is what it may be.
+ENGLISH = {
+    "host": "address of the web server",
+    "port": "port of the web server; 0 takes a free one",
+    "web_threads": "threads of the web process; each open request holds one",
+    "lease_ms": "how long an attempt is held without a renewal, in ms; it is renewed three times in that",
+    "max_deliveries": "attempts at a Celery task that is not a request; a request has its profile's (online 2, else 3)",
+    "max_body_bytes": "largest body of a request, in bytes",
+    "default_model": "`/readyz` is green when a replica of it is ready; the snippets of `up` ask for it",
+    "log_level": "least severe level that is logged",
+}
+CHINESE = {
+    "home": "状态目录：套接字、数据库、日志、pid 文件",
+    "redis_url": "消息代理地址；不设则在状态目录内启动内嵌的 Valkey",
+    "database_url": "SQLAlchemy 地址；不设则用状态目录内的 SQLite",
+    "group": "所有 Redis 键的哈希标签",
+    "host": "Web 服务监听的地址",
+    "port": "Web 服务监听的端口；0 表示任选空闲端口",
+    "web_threads": "Web 进程的线程数；每个未完成的请求占用一个",
+    "lease_ms": "一次尝试不续租可持有多久（毫秒）；其间续租三次",
+    "sweep_ms": "看门狗两次巡检的间隔（毫秒）",
+    "max_deliveries": "非推理请求的 Celery 任务最多尝试几次；推理请求按其画像（在线 2 次，其余 3 次）",
+    "aged_one_in": "每若干次取出中至多有一次服务老化通道",
+    "max_body_bytes": "请求体的最大字节数",
+    "default_model": "该模型有就绪副本时 `/readyz` 才为绿；`up` 打印的示例也用它",
+    "order": "`fifo` 为原生 Celery 加原生 Kombu，即演示所用的基线",
+    "log_level": "记录日志的最低级别",
+}
+
+
+def table(page: str) -> str:
+    """The settings as a Markdown table in the language of `page`."""
+    chinese = page == "README.zh-CN.md"
+    lines = [f"| {' | '.join(HEADINGS[page])} |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        meaning = CHINESE[name] if chinese else ENGLISH.get(name) or field.description
+        if not meaning:
+            raise ValueError(f"the setting {name} has no meaning in words: give its field a description")
+        joint = "；" if chinese else "; "
+        lines.append(f"| `{PREFIX}{name.upper()}` | {_default(field)} | {joint.join([meaning, *_limits(field)])} |")
+    return "\n".join(lines)
+
+
+def blocks() -> dict[Path, str]:
+    """The table of each page."""
+    return {ROOT / page: table(page) for page in HEADINGS}
+
+
+def _default(field: FieldInfo) -> str:
+    return "–" if field.default is None else f"`{field.default}`"
+
+
+def _limits(field: FieldInfo) -> list[str]:
+    if get_origin(field.annotation) is Literal:
+        return [", ".join(f"`{choice}`" for choice in get_args(field.annotation))]
+    bounds: dict[str, Any] = {}
+    for rule in field.metadata:
+        bounds |= {name: getattr(rule, name) for name in ("ge", "le") if getattr(rule, name, None) is not None}
+    if not bounds:
+        return []
+    return [f"{bounds.get('ge', '')}–{bounds['le']}" if "le" in bounds else f"≥ {bounds['ge']}"]
+
+
+if __name__ == "__main__":
+    sys.exit(run(NAME, blocks(), __doc__))
