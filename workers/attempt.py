@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import redis
 import structlog
 
+from qosqueue.broker.leases import LEASE_LOST
 from qosqueue.broker.replies import ReplyWriter
 from qosqueue.errors import EngineError, StoreUnavailable
 from qosqueue.service.attempts import Attempts
@@ -32,6 +35,20 @@ BROKEN = {"status": 500, "code": "internal_error", "message": "The attempt faile
 log = structlog.get_logger(__name__)
 
 
+@dataclass
+class _Running:
+    """One attempt that runs here, and why it must stop, if it must."""
+
+    task: str
+    fence: int
+    stopped: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Its name in the engine: two attempts at one request may meet there, if the lease of the first was lost."""
+        return f"{self.task}:{self.fence}"
+
+
 class AttemptRunner:
     """Runs attempts on this worker's engines; one call of `run` holds one slot."""
 
@@ -43,6 +60,8 @@ class AttemptRunner:
         self._client = client
         self._group = group
         self._worker = worker
+        self._running: dict[str, _Running] = {}
+        self._lock = threading.Lock()
 
     def run(self, request: dict[str, Any], fence: int) -> None:
         """Run one attempt. Raises StoreUnavailable or redis.RedisError if its outcome could not be written down:
@@ -51,6 +70,25 @@ class AttemptRunner:
         if now_ms() > request["expires_ms"]:
             sink.failed(EXPIRED)
             return
+        attempt = _Running(request["id"], fence)
+        with self._lock:
+            self._running[attempt.key] = attempt
+        try:
+            self._run(request, attempt, sink)
+        finally:
+            with self._lock:
+                self._running.pop(attempt.key, None)
+
+    def stop(self, task: str, reason: str, fence: int | None = None) -> None:
+        """End the attempts at a request, or the one of that fence, if this worker runs them."""
+        with self._lock:
+            attempts = [each for each in self._running.values() if each.task == task and fence in (None, each.fence)]
+        for attempt in attempts:
+            attempt.stopped = reason
+            if any(engine.cancel(attempt.key) for engine in self._engines.values()):
+                log.info("an attempt was stopped", request=task, fence=attempt.fence, reason=reason)
+
+    def _run(self, request: dict[str, Any], attempt: _Running, sink: Sink) -> None:
         engine = self._engines.get(request["model"])
         if engine is None:
             sink.failed(NO_REPLICA)
@@ -59,7 +97,7 @@ class AttemptRunner:
         if body is None:
             return
         try:
-            self._generate(engine, EngineRequest(request["id"], request["endpoint"], body), request, sink)
+            self._generate(engine, EngineRequest(attempt.key, request["endpoint"], body), request, attempt, sink)
         except (StoreUnavailable, redis.RedisError):
             raise
         except Exception:
@@ -67,17 +105,16 @@ class AttemptRunner:
             sink.failed(BROKEN)
             raise
 
-    def stop(self, task: str, reason: str) -> None:
-        """End the attempt at a request, if this worker runs it."""
-        for engine in self._engines.values():
-            if engine.cancel(task):
-                log.info("an attempt was stopped", request=task, reason=reason)
-
-    def _generate(self, engine: Engine, call: EngineRequest, request: dict[str, Any], sink: Sink) -> None:
+    def _generate(
+        self, engine: Engine, call: EngineRequest, request: dict[str, Any], attempt: _Running, sink: Sink
+    ) -> None:
         begun_ms = now_ms()
         first_ms: list[int] = []
 
         def emit(choices: Choices) -> None:
+            if attempt.stopped is not None:
+                engine.cancel(call.id)  # the word came before the engine knew of the request
+                return
             if not first_ms:
                 first_ms.append(now_ms())
             sink.chunk(choices)
@@ -94,7 +131,9 @@ class AttemptRunner:
             sink.failed({"status": 500, "code": "engine_failed", "message": "The model failed.", "param": None})
             return
         if completion.finish_reason == CANCELLED:
-            sink.cancelled()
+            # Who lost the lease has nothing more to say: the request is in the queue again, or another's.
+            if attempt.stopped != LEASE_LOST:
+                sink.cancelled()
             return
         arrived_ms = request["created_ms"]
         first_token_ms = (first_ms[0] if first_ms else now_ms()) - arrived_ms

@@ -20,6 +20,8 @@ from qosqueue.telemetry.logs import log_to_stderr
 from qosqueue.wiring import build
 from qosqueue_workers.watchdog import register_tasks, schedule
 
+BEAT_STOPS_WITHIN_S = 3.0
+
 
 def main() -> int:
     """Exit code 0 after a clean stop, 1 with one line when the watchdog cannot run."""
@@ -50,7 +52,9 @@ def main() -> int:
     try:
         worker.start()
     finally:
-        beat.stop()
+        # Beat's own stop waits without end for a lock that a lost broker can no longer take back.
+        beat.service.stop(wait=False)
+        beat.join(BEAT_STOPS_WITHIN_S)
     return int(worker.exitcode or 0)
 
 

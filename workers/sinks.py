@@ -92,7 +92,7 @@ class ReplySink:
         self._writer = writer
         self._request = request
         self._worker = worker
-        self._streams = bool(request["body"].get("stream"))
+        self._streams = request["stream"]
 
     def begin(self) -> dict[str, Any] | None:
         queued_ms = now_ms() - self._request["created_ms"]

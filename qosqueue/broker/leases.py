@@ -22,6 +22,7 @@ from qosqueue.policy.reference.message import Delivery
 Outcome = Literal["done", "requeue"]
 RENEWALS_PER_LEASE = 3
 LOST, CANCELLED = 0, 2
+LEASE_LOST = "lease lost"
 
 log = structlog.get_logger(__name__)
 
@@ -30,8 +31,11 @@ class LeaseTable:
     """The attempts that this process runs.
 
     `capacity` says how many attempts of each model may be held at once; a model that it does not name has no limit
-    of its own. `on_stop` is called with a task id, from the table's thread, when an attempt must end early: its
-    lease was lost, or its tenant cancelled it.
+    of its own. `on_stop` is called with a task id, a reason and a fence, from the table's thread, when an attempt
+    must end early: its lease was lost (LEASE_LOST), or its tenant cancelled it.
+
+    Each attempt has its own receipt: a process that lost a lease may be given the same message again while its
+    first attempt still runs, and what ends the first must not settle the second.
     """
 
     def __init__(
@@ -41,11 +45,11 @@ class LeaseTable:
         *,
         lease_ms: int,
         capacity: Mapping[str, int] | None = None,
-        on_stop: Callable[[str, str], None] | None = None,
+        on_stop: Callable[[str, str, int], None] | None = None,
     ) -> None:
         self.lease_ms = lease_ms
         self.capacity = dict(capacity or {})
-        self._on_stop = on_stop or (lambda task, reason: None)
+        self._on_stop = on_stop or (lambda task, reason, fence: None)
         self._scripts = Scripts(connect(), group)
         self._held: dict[str, Delivery] = {}
         self._unsettled: list[tuple[str, int, Outcome]] = []
@@ -57,16 +61,16 @@ class LeaseTable:
     def hold(self, delivery: Delivery) -> None:
         """Take note of a lease that the dispatch script just gave to this process."""
         with self._changed:
-            self._held[delivery.tag] = delivery
+            self._held[receipt_of(delivery)] = delivery
             if self._thread is None:
                 # Started with the first lease, not before: a prefork parent must not fork with a running thread.
                 self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
                 self._thread.start()
                 atexit.register(self.give_back)
 
-    def held(self, tag: str) -> Delivery | None:
-        """The delivery under a tag, while this process holds it."""
-        return self._held.get(tag)
+    def held(self, receipt: str) -> Delivery | None:
+        """The delivery under a receipt, while this process holds it."""
+        return self._held.get(receipt)
 
     def has_slot(self, model: str) -> bool:
         """Whether one more attempt of a model fits beside those that are held."""
@@ -76,19 +80,19 @@ class LeaseTable:
         with self._changed:
             return sum(1 for delivery in self._held.values() if delivery.model == model) < limit
 
-    def settle(self, tag: str, outcome: Outcome) -> None:
+    def settle(self, receipt: str, outcome: Outcome) -> None:
         """End an attempt. If Redis is away now, the table goes on trying; a stale fence settles nothing."""
         with self._changed:
-            delivery = self._held.pop(tag, None)
-            self._told.discard(tag)
+            delivery = self._held.pop(receipt, None)
+            self._told.discard(receipt)
         if delivery is None:
             return
         try:
-            self._settle(tag, delivery.fence, outcome)
+            self._settle(delivery.tag, delivery.fence, outcome)
         except redis.RedisError as error:
-            log.warning("settle is put off", tag=tag, outcome=outcome, error=str(error))
+            log.warning("settle is put off", receipt=receipt, outcome=outcome, error=str(error))
             with self._changed:
-                self._unsettled.append((tag, delivery.fence, outcome))
+                self._unsettled.append((delivery.tag, delivery.fence, outcome))
                 self._changed.notify()
 
     def give_back(self) -> None:
@@ -96,8 +100,13 @@ class LeaseTable:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        for tag in list(self._held):
-            self.settle(tag, "requeue")
+        for receipt in list(self._held):
+            self.settle(receipt, "requeue")
+        try:
+            self._settle_what_waits()
+        except redis.RedisError as error:
+            # Their leases end by themselves: what had ended runs once more, and its late result is refused.
+            log.error("leases are left to run out", unsettled=len(self._unsettled), error=str(error))
 
     def _run(self) -> None:
         interval_s = self.lease_ms / 1000 / RENEWALS_PER_LEASE
@@ -122,31 +131,43 @@ class LeaseTable:
 
     def _renew(self) -> None:
         with self._changed:
-            leases = [(delivery.tag, delivery.fence) for delivery in self._held.values()]
-        if not leases:
+            held = list(self._held.values())
+        if not held:
             return
-        for (tag, _), answer in zip(leases, self._scripts.renew(lease_ms=self.lease_ms, leases=leases), strict=True):
+        leases = [(delivery.tag, delivery.fence) for delivery in held]
+        for delivery, answer in zip(held, self._scripts.renew(lease_ms=self.lease_ms, leases=leases), strict=True):
             if answer in (LOST, CANCELLED):
-                self._tell(tag, "lease lost" if answer == LOST else "cancelled")
+                self._tell(delivery, LEASE_LOST if answer == LOST else "cancelled")
 
-    def _tell(self, tag: str, reason: str) -> None:
+    def _tell(self, delivery: Delivery, reason: str) -> None:
+        receipt = receipt_of(delivery)
         with self._changed:
-            delivery = self._held.get(tag)
-            if delivery is None or tag in self._told:
+            if receipt not in self._held or receipt in self._told:
                 return
-            self._told.add(tag)
+            self._told.add(receipt)
         log.warning("an attempt must stop", task=delivery.task, fence=delivery.fence, reason=reason)
-        self._on_stop(delivery.task, reason)
+        try:
+            self._on_stop(delivery.task, reason, delivery.fence)
+        except Exception:
+            # The other leases must be renewed all the same.
+            log.exception("an attempt could not be told to stop", task=delivery.task, fence=delivery.fence)
 
     def _settle_what_waits(self) -> None:
         while self._unsettled:
-            self._settle(*self._unsettled[0])
+            first = self._unsettled[0]
+            self._settle(*first)
             with self._changed:
-                self._unsettled.pop(0)
+                if first in self._unsettled:
+                    self._unsettled.remove(first)
 
     def _settle(self, tag: str, fence: int, outcome: Outcome) -> None:
         if self._scripts.settle(tag=tag, fence=fence, outcome=outcome) == LOST:
             log.warning("a late settle was refused", tag=tag, fence=fence, outcome=outcome)
+
+
+def receipt_of(delivery: Delivery) -> str:
+    """What names one attempt in this process: Kombu's delivery tag of it."""
+    return f"{delivery.tag}:{delivery.fence}"
 
 
 _tables: dict[tuple[str, str], LeaseTable] = {}

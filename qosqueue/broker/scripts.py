@@ -83,7 +83,14 @@ class Scripts:
 
     def reap(self, *, limit: int, now_ms: int | None = None) -> Reaped:
         """Requeue lost leases (or call them dead), drop what expired in the queue."""
-        return Reaped(*(tuple(_texts(part)) for part in self._call("reap", now_ms, limit)))
+        requeued, dead, expired, withdrawn, fences = self._call("reap", now_ms, limit)
+        return Reaped(
+            requeued=tuple(_texts(requeued)),
+            dead=tuple(_texts(dead)),
+            expired=tuple(_texts(expired)),
+            withdrawn=tuple(_texts(withdrawn)),
+            fences=tuple(int(fence) for fence in fences),
+        )
 
     def purge(self, *, lane: str, limit: int, now_ms: int | None = None) -> int:
         """Drop up to `limit` queued messages of a lane, oldest first; how many."""

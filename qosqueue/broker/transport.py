@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from functools import cached_property
 from queue import Empty
 from time import monotonic
 from typing import Any, cast
 
 import redis
+import structlog
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 from kombu.utils.json import dumps, loads
@@ -25,12 +27,17 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from qosqueue.broker.envelope import envelope_of
-from qosqueue.broker.leases import LeaseTable, table_of_process
+from qosqueue.broker.leases import LeaseTable, receipt_of, table_of_process
 from qosqueue.broker.scripts import Scripts, dispatch_arguments, to_delivery
 from qosqueue.policy.reference.message import Delivery
+from qosqueue.policy.terms import LANES, SYSTEM_LANE
 
 Place = tuple[str, str]
 PURGE_AT_ONCE = 1000
+OWN_BELL_KEPT_MS = 10_000
+OUR_LANES = frozenset((*LANES, SYSTEM_LANE))
+
+log = structlog.get_logger(__name__)
 
 
 class QoS(stock.QoS):
@@ -119,6 +126,10 @@ class Channel(stock.Channel):
 
     # -- publishing
 
+    def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
+        """A routing key that names a lane leads there, also when Redis lost its bindings (celery #10566)."""
+        return super()._lookup(exchange, routing_key, default) or [routing_key for _ in OUR_LANES & {routing_key}]
+
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         if not is_lane(queue):
             super()._put(queue, message, **kwargs)
@@ -140,8 +151,11 @@ class Channel(stock.Channel):
 
     def places(self) -> tuple[Place, ...]:
         """(lane, model) of everything this channel consumes and has a free slot for."""
+        return self._places_of(self.active_queues)
+
+    def _places_of(self, queues: Iterable[str]) -> tuple[Place, ...]:
         models = [model for model in ("", *self.leases.capacity) if self.leases.has_slot(model)]
-        return tuple((lane, model) for lane in self.active_queues if is_lane(lane) for model in models)
+        return tuple((lane, model) for lane in queues if is_lane(lane) for model in models)
 
     def wants_more(self) -> bool:
         """Whether something this channel consumes has a free slot."""
@@ -149,8 +163,16 @@ class Channel(stock.Channel):
 
     def slot_freed(self) -> None:
         """Wake the pending read if it does not listen for what may run now."""
-        if self._in_poll and set(self.places()) - set(self._armed):
-            self.scripts.client.rpush(self._own_bell, "1")
+        if not self._in_poll or not set(self.places()) - set(self._armed):
+            return
+        try:
+            with self.scripts.client.pipeline(transaction=False) as pipe:
+                # It ends with its channel: nobody else reads it.
+                pipe.rpush(self._own_bell, "1")
+                pipe.pexpire(self._own_bell, OWN_BELL_KEPT_MS)
+                pipe.execute()
+        except redis.RedisError as error:
+            log.warning("the pending read is not woken: it looks again by itself", error=str(error))
 
     @cached_property
     def _own_bell(self) -> str:
@@ -161,6 +183,9 @@ class Channel(stock.Channel):
         return f"{socket.gethostname()}:{os.getpid()}:{id(self):x}"
 
     def _brpop_start(self, timeout: float | None = None) -> None:
+        connection = self.client.connection
+        # In this order: a slot that another thread frees from here on either counts or rings.
+        self._in_poll, self._armed = connection, ()
         self._armed = self.places()
         if not self._armed:
             super()._brpop_start(timeout)
@@ -168,8 +193,6 @@ class Channel(stock.Channel):
         plumbing = [queue for queue in self.active_queues if not is_lane(queue)]
         bells = [f"{{{self.group}}}:bell:{lane}:{model}" for lane, model in self._armed]
         stock_lists = [self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in plumbing]
-        connection = self.client.connection
-        self._in_poll = connection
         self._brpop_sent_at = monotonic()
         block_s = self.brpop_timeout if timeout is None else timeout
         pick = dispatch_arguments(self.lease_ms, self._holder, self.aged_one_in, self._armed)
@@ -204,16 +227,24 @@ class Channel(stock.Channel):
     def _read_answers(self, options: dict[str, Any]) -> tuple[tuple[bytes, bytes] | None, Delivery | None]:
         """The two answers to what _brpop_start sent: which list woke us, and the message that was leased to us."""
         connection = self.client.connection
+        rung, refused = None, None
         try:
-            rung = self.client.parse_response(connection, "BRPOP", **options)
             try:
-                return rung, to_delivery(self.client.parse_response(connection, "EVALSHA", **options))
+                rung = self.client.parse_response(connection, "BRPOP", **options)
+            except redis.ResponseError as error:
+                # The second answer is on its way all the same: left unread, it would pass for the next one's.
+                refused = error
+            try:
+                delivery = to_delivery(self.client.parse_response(connection, "EVALSHA", **options))
             except redis.exceptions.NoScriptError:
                 # After a failover or SCRIPT FLUSH. The bell was used up: pick now, not with the next ring.
-                return rung, self._pick(self.places())
+                delivery = self._pick(self.places())
         except self.connection_errors:
             connection.disconnect()
             raise
+        if refused is not None and delivery is None:
+            raise refused
+        return rung, delivery
 
     def _deliver_plumbing(self, rung: tuple[bytes, bytes]) -> None:
         name = rung[0].decode()
@@ -222,9 +253,12 @@ class Channel(stock.Channel):
 
     def _deliver_leased(self, delivery: Delivery) -> None:
         self.leases.hold(delivery)
-        self.connection._deliver(_payload(delivery), delivery.lane)
-        if self.leases.held(delivery.tag) and delivery.tag not in self.qos._delivered:
-            self.leases.settle(delivery.tag, "done")  # the consumer asked for no acknowledgement
+        receipt = receipt_of(delivery)
+        try:
+            self.connection._deliver(_payload(delivery), delivery.lane)
+        finally:
+            if self.leases.held(receipt) and receipt not in self.qos._delivered:
+                self.leases.settle(receipt, "done")  # the consumer asked for no acknowledgement
 
     def _pick(self, places: tuple[Place, ...]) -> Delivery | None:
         return self.scripts.dispatch(
@@ -234,7 +268,7 @@ class Channel(stock.Channel):
     def _get(self, queue: str, timeout: float | None = None) -> Any:
         if not is_lane(queue):
             return super()._get(queue)
-        delivery = self._pick(tuple((queue, model) for model in ("", *self.leases.capacity)))
+        delivery = self._pick(self._places_of([queue]))
         if delivery is None:
             raise Empty
         self.leases.hold(delivery)
@@ -295,4 +329,5 @@ def _payload(delivery: Delivery) -> Any:
         message["properties"]["delivery_info"]["redelivered"] = True
     # The attempt knows its fence: what it stores is fenced with the same number as what it settles.
     message["headers"]["qos_fence"] = delivery.fence
+    message["properties"]["delivery_tag"] = receipt_of(delivery)
     return message

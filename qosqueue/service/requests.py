@@ -24,6 +24,8 @@ class JobRequest:
     latency_budget_ms: int | None = None
     ttl_ms: int | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    # Whether somebody reads the answer token by token.
+    stream: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ def wire_message(
         "created_ms": created_ms,
         "expires_ms": created_ms + profile.ttl_ms,
         "reply": reply,
+        "stream": request.stream,
         "body": request.body if reply is not None else None,
     }
 

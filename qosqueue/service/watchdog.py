@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select
@@ -12,6 +14,7 @@ from sqlalchemy import delete, func, insert, select
 from qosqueue.broker.scripts import Scripts
 from qosqueue.policy.lifecycle import JobEvent
 from qosqueue.policy.profile import STARVES_AFTER_MS
+from qosqueue.policy.reference.message import Reaped
 from qosqueue.policy.terms import TIERS, WEIGHT_CLASSES, lane_name
 from qosqueue.service.attempts import Attempts
 from qosqueue.store.clock import now_ms
@@ -22,6 +25,13 @@ from qosqueue.store.tables import WatchdogRunRow
 AT_ONCE = 500
 AGED_AT_MOST = 100
 KEEP_RUNS = 5_000
+
+EXHAUSTED = {
+    "status": 500,
+    "code": "attempts_exhausted",
+    "message": "Every attempt ended with the loss of its worker; the job is kept as a dead letter.",
+    "param": None,
+}
 # A row that still waits so long after its time to live has lost its message: it gets its answer from here.
 OVERDUE_AFTER_MS = 60_000
 
@@ -44,6 +54,8 @@ class Watchdog:
         self._store = store
         self._record = record
         self._attempts = attempts
+        self._untold: list[Callable[[], object]] = []
+        self._telling = threading.Lock()
 
     def reap(self) -> WatchdogRun:
         """Requeue lost leases; tell the record what died, expired or was withdrawn."""
@@ -62,29 +74,33 @@ class Watchdog:
     def _reap(self) -> dict[str, Any]:
         # What the queue lets go of must be told to the record: while that is away, let go of nothing.
         self._store.ping()
-        reaped = self._scripts.reap(limit=AT_ONCE)
-        for job_id in reaped.requeued:
-            self._record.move(job_id, JobEvent.LEASE_LOST)
-        for job_id in reaped.dead:
-            self._record.move(
-                job_id,
-                JobEvent.ERRORED,
-                finished_ms=now_ms(),
-                error={
-                    "status": 500,
-                    "code": "attempts_exhausted",
-                    "message": "Every attempt ended with the loss of its worker; the job is kept as a dead letter.",
-                    "param": None,
-                },
-            )
-        for job_id in reaped.expired:
-            self._attempts.expire(job_id)
-        for job_id in reaped.withdrawn:
-            self._record.move(job_id, JobEvent.CANCEL, finished_ms=now_ms())
+        with self._telling:
+            reaped = self._scripts.reap(limit=AT_ONCE)
+            # What the order has forgotten must reach the record, if need be with a later sweep.
+            self._untold += self._moves(reaped)
+            while self._untold:
+                self._untold[0]()
+                self._untold.pop(0)
         overdue = self._record.overdue(now_ms() - OVERDUE_AFTER_MS, AT_ONCE)
         for job_id in overdue:
             self._attempts.expire(job_id)
         return asdict(reaped) | {"overdue": overdue}
+
+    def _moves(self, reaped: Reaped) -> list[Callable[[], object]]:
+        lost = [
+            # With its fence: by now the next attempt may have begun, and must not look queued.
+            partial(self._record.move, job_id, JobEvent.LEASE_LOST, fence=fence)
+            for job_id, fence in zip(reaped.requeued, reaped.fences, strict=True)
+        ]
+        dead = [
+            partial(self._record.move, job_id, JobEvent.ERRORED, finished_ms=now_ms(), error=EXHAUSTED)
+            for job_id in reaped.dead
+        ]
+        expired = [partial(self._attempts.expire, job_id) for job_id in reaped.expired]
+        withdrawn = [
+            partial(self._record.move, job_id, JobEvent.CANCEL, finished_ms=now_ms()) for job_id in reaped.withdrawn
+        ]
+        return [*lost, *dead, *expired, *withdrawn]
 
     def _age(self) -> dict[str, Any]:
         lifted: dict[str, Any] = {}

@@ -36,7 +36,7 @@ def browser() -> Iterator[Browser]:
     """A Chromium without a window."""
     if not CHROMIUM.exists():
         reason = f"no browser: {CHROMIUM} is missing (apt-get install chromium)"
-        if os.environ.get("QOSQUEUE_REQUIRE_BROWSER") == "1":
+        if os.environ.get("REQUIRE_BROWSER") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
     with sync_playwright() as driver:

@@ -70,6 +70,7 @@ def add_chat(api: APIBlueprint, services: Services) -> None:
                 max_output_tokens=body.output_tokens(),
                 prompt_tokens=body.prompt_tokens(),
                 details={"metadata": body.metadata or {}},
+                stream=bool(body.stream),
             ),
         )
         if isinstance(call, Refusal):

@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- reap: collect what was lost or came too late.
 -- KEYS 1 group. ARGV 1 now, 2 how many of each kind at most.
--- Result: {task ids queued again, task ids dead, task ids expired, task ids withdrawn}.
+-- Result: {task ids queued again, task ids dead, task ids expired, task ids withdrawn, of those queued again the
+--         fences whose leases were lost}.
 -- Atomic: a lease that ran out is requeued once, whoever sweeps. A message that used up its attempts is dead:
 -- kept with its payload, to be read and replayed, never deleted here.
 assert(#ARGV == 2, 'reap takes 2 arguments')
 local now = clock()
-local requeued, dead, expired, withdrawn = {}, {}, {}, {}
+local requeued, dead, expired, withdrawn, fences = {}, {}, {}, {}, {}
 for _, tag in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', now, 'LIMIT', 0, ARGV[2])) do
   local message = load_message(tag)
   redis.call('ZREM', P .. 'leases', tag)
@@ -21,6 +22,7 @@ for _, tag in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', now, 'LI
   else
     enter_queue(tag, message)
     requeued[#requeued + 1] = message.task
+    fences[#fences + 1] = tonumber(message.fence)
   end
 end
 for _, tag in ipairs(redis.call('ZRANGEBYSCORE', P .. 'expiry', '-inf', now, 'LIMIT', 0, ARGV[2])) do
@@ -29,4 +31,4 @@ for _, tag in ipairs(redis.call('ZRANGEBYSCORE', P .. 'expiry', '-inf', now, 'LI
   forget(tag, message)
   expired[#expired + 1] = message.task
 end
-return {requeued, dead, expired, withdrawn}
+return {requeued, dead, expired, withdrawn, fences}

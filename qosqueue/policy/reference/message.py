@@ -54,9 +54,13 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Reaped:
-    """Task ids that one sweep moved: queued again, dead, expired in the queue, withdrawn after a lost lease."""
+    """Task ids that one sweep moved: queued again, dead, expired in the queue, withdrawn after a lost lease.
+
+    `fences` goes with `requeued`: the fence of each lease that was lost.
+    """
 
     requeued: tuple[str, ...] = ()
     dead: tuple[str, ...] = ()
     expired: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
+    fences: tuple[int, ...] = ()

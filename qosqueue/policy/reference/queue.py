@@ -142,7 +142,7 @@ class ReferenceQueue:
 
     def reap(self, now: int, *, limit: int) -> Reaped:
         """Requeue lost leases (or call them dead), drop what expired in the queue."""
-        requeued, dead, withdrawn = [], [], []
+        requeued, dead, withdrawn, fences = [], [], [], []
         leased = sorted((_until(each), each.tag) for each in self._in(State.LEASED))
         for until, tag in leased[:limit]:
             if until > now:
@@ -159,13 +159,15 @@ class ReferenceQueue:
             else:
                 self._enter_queue(message)
                 requeued.append(message.task)
+                fences.append(message.fence)
         late = sorted(
             (each for each in self._in(State.QUEUED) if 0 < each.expires <= now),
             key=lambda each: (each.expires, each.tag),
         )[:limit]
         for message in late:
             self._forget(message)
-        return Reaped(tuple(requeued), tuple(dead), tuple(each.task for each in late), tuple(withdrawn))
+        expired = tuple(message.task for message in late)
+        return Reaped(tuple(requeued), tuple(dead), expired, tuple(withdrawn), tuple(fences))
 
     def purge(self, *, lane: str, limit: int) -> int:
         """Drop up to `limit` queued messages of a lane, oldest first; how many."""

@@ -1,0 +1,1 @@
+"""What does qosqueue change? One mixed load, driven twice: first come first served, and with QoS."""
