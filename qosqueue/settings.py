@@ -27,19 +27,42 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(default=None, description="broker; none: an embedded Valkey in the state folder")
     database_url: str | None = Field(default=None, description="SQLAlchemy URL; none: SQLite in the state folder")
     group: str = Field(default="qosqueue", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="hash tag of all keys")
-    host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=0, le=65535)
-    web_threads: int = Field(default=64, ge=4, le=1024)
-    lease_ms: int = Field(default=15_000, ge=500, le=3_600_000)
-    sweep_ms: int = Field(default=1_000, ge=100, le=60_000, description="time between two sweeps of the watchdog")
-    max_deliveries: int = Field(default=3, ge=1, le=100, description="attempts before a job is called poison")
+    host: str = Field(default="127.0.0.1", description="address of the web server")
+    port: int = Field(default=8080, ge=0, le=65535, description="port of the web server; 0 takes a free one")
+    https: bool = Field(default=False, description="clients come over https: session cookies are sent over it alone")
+    trusted_proxies: int = Field(
+        default=0, ge=0, le=10, description="reverse proxies whose X-Forwarded-For and -Proto are believed"
+    )
+    web_threads: int = Field(
+        default=64, ge=4, le=1024, description="threads of the web process; each open request holds one"
+    )
+    lease_ms: int = Field(
+        default=15_000,
+        ge=500,
+        le=3_600_000,
+        description="how long an attempt is held without a renewal, in ms; it is renewed three times in that",
+    )
+    sweep_ms: int = Field(
+        default=1_000, ge=100, le=60_000, description="time between two sweeps of the watchdog, in ms"
+    )
+    max_deliveries: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="attempts at a Celery task that is not a request; a request has its profile's (online 2, else 3)",
+    )
     aged_one_in: int = Field(default=8, ge=2, le=1000, description="one pick in so many may serve the aging lane")
-    max_body_bytes: int = Field(default=1_048_576, ge=1024)
-    default_model: str = "smollm2"
+    max_body_bytes: int = Field(default=1_048_576, ge=1024, description="largest body of a request, in bytes")
+    default_model: str = Field(
+        default="smollm2",
+        description="`/readyz` is green when a replica of it is ready; the snippets of `up` ask for it",
+    )
     order: Literal["qos", "fifo"] = Field(
         default="qos", description="fifo: stock Celery on stock Kombu, the baseline of the demonstration"
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="least severe level that is logged"
+    )
 
     def sql_url(self) -> str:
         """SQLAlchemy URL of the record."""

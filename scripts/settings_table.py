@@ -17,17 +17,6 @@ HEADINGS = {
     "README.zh-CN.md": ("环境变量", "默认值", "含义"),
 }
 
-# What the field itself does not say; `{}` is what it may be.
-ENGLISH = {
-    "host": "address of the web server",
-    "port": "port of the web server; 0 takes a free one",
-    "web_threads": "threads of the web process; each open request holds one",
-    "lease_ms": "how long an attempt is held without a renewal, in ms; it is renewed three times in that",
-    "max_deliveries": "attempts at a Celery task that is not a request; a request has its profile's (online 2, else 3)",
-    "max_body_bytes": "largest body of a request, in bytes",
-    "default_model": "`/readyz` is green when a replica of it is ready; the snippets of `up` ask for it",
-    "log_level": "least severe level that is logged",
-}
 CHINESE = {
     "home": "状态目录：套接字、数据库、日志、pid 文件",
     "redis_url": "消息代理地址；不设则在状态目录内启动内嵌的 Valkey",
@@ -35,6 +24,8 @@ CHINESE = {
     "group": "所有 Redis 键的哈希标签",
     "host": "Web 服务监听的地址",
     "port": "Web 服务监听的端口；0 表示任选空闲端口",
+    "https": "客户端经由 https 访问：会话 cookie 只通过它发送",
+    "trusted_proxies": "可信的反向代理层数，采信其 X-Forwarded-For 与 -Proto",
     "web_threads": "Web 进程的线程数；每个未完成的请求占用一个",
     "lease_ms": "一次尝试不续租可持有多久（毫秒）；其间续租三次",
     "sweep_ms": "看门狗两次巡检的间隔（毫秒）",
@@ -52,7 +43,7 @@ def table(page: str) -> str:
     chinese = page == "README.zh-CN.md"
     lines = [f"| {' | '.join(HEADINGS[page])} |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        meaning = CHINESE[name] if chinese else ENGLISH.get(name) or field.description
+        meaning = CHINESE[name] if chinese else field.description
         if not meaning:
             raise ValueError(f"the setting {name} has no meaning in words: give its field a description")
         joint = "；" if chinese else "; "

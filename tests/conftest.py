@@ -8,7 +8,7 @@ import pytest
 
 from qosqueue.settings import PREFIX
 
-pytest_plugins = ["tests.support.broker", "tests.support.record"]
+pytest_plugins = ["tests.support.broker", "tests.support.record", "tests.support.road"]
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from flask_openapi.models.info import Info
 from flask_openapi.models.security_scheme import SecurityScheme
 from flask_openapi.openapi import OpenAPI
 from flask_openapi.types import ResponseDict
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from qosqueue import __version__
 from qosqueue.settings import load_settings
@@ -55,7 +56,11 @@ def create_app(services: Services | None = None) -> Flask:
     security.register(app)
     errors.register(app)
     _add_api(app, services)
+    app.config["ADMIN_HTTPS"] = services.settings.https
     admin.register(app, services)
+    if services.settings.trusted_proxies:
+        hops = services.settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
     return app
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 
+import structlog
+from celery import Celery
 from celery.apps.worker import Worker
-from celery.beat import EmbeddedService
+from celery.beat import Service
 
 from qosqueue.broker.celery_app import make_celery
 from qosqueue.errors import QosqueueError
@@ -22,6 +25,47 @@ from qosqueue_workers.watchdog import register_tasks, schedule
 
 BEAT_STOPS_WITHIN_S = 3.0
 
+START_AGAIN_S = 1.0
+LOCK_S = 5
+
+log = structlog.get_logger(__name__)
+
+
+class Beat:
+    """Celery's beat in a thread. It ends when the broker is away or its lock went to another: then it starts again."""
+
+    def __init__(self, app: Celery, max_interval_s: float) -> None:
+        self._app = app
+        self._max_interval_s = max_interval_s
+        self._closed = threading.Event()
+        self._service: Service | None = None
+        self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop beating and let the lock go; does not wait without end for a lock that a lost broker cannot take."""
+        self._closed.set()
+        if self._service is not None:
+            self._service.stop()
+        self._thread.join(BEAT_STOPS_WITHIN_S)
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            self._service = Service(
+                self._app,
+                scheduler_cls="redbeat.RedBeatScheduler",
+                max_interval=self._max_interval_s,
+                remote_control=False,
+            )
+            try:
+                self._service.start()
+            except Exception as error:
+                log.error("beat ended", error=repr(error), starts_again_in_s=START_AGAIN_S)
+                self._closed.wait(START_AGAIN_S)
+
 
 def main() -> int:
     """Exit code 0 after a clean stop, 1 with one line when the watchdog cannot run."""
@@ -32,11 +76,9 @@ def main() -> int:
     except QosqueueError as error:
         print(f"qosqueue: {error}", file=sys.stderr)
         return 1
-    app = make_celery(settings, beat_schedule=schedule(settings), redbeat_lock_timeout=5)
+    app = make_celery(settings, beat_schedule=schedule(settings), redbeat_lock_timeout=LOCK_S)
     register_tasks(app, services.watchdog)
-    beat = EmbeddedService(
-        app, thread=True, scheduler_cls="redbeat.RedBeatScheduler", max_interval=min(1.0, settings.sweep_ms / 1000)
-    )
+    beat = Beat(app, max_interval_s=min(1.0, settings.sweep_ms / 1000))
     worker = Worker(
         app=app,
         hostname=f"watchdog@{socket.gethostname()}",
@@ -52,9 +94,7 @@ def main() -> int:
     try:
         worker.start()
     finally:
-        # Beat's own stop waits without end for a lock that a lost broker can no longer take back.
-        beat.service.stop(wait=False)
-        beat.join(BEAT_STOPS_WITHIN_S)
+        beat.stop()
     return int(worker.exitcode or 0)
 
 

@@ -45,6 +45,7 @@ def make_celery(settings: Settings, *, lease_table: LeaseTable | None = None, **
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
         worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         timezone="UTC",
         redbeat_redis_url=client_url(settings),

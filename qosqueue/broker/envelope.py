@@ -12,7 +12,15 @@ from typing import Any
 from qosqueue.policy.terms import PRIORITY_RANGES, TIERS
 
 HEADER = "qos"
-_FIELDS = ("model", "band", "budget_ms", "ttl_ms", "max_attempts")
+# With more, a rank would no longer be an exact integer, or its deadline run into the next band.
+_LONGEST_MS = 2**42
+_RANGES = {
+    "band": range(len(TIERS)),
+    "budget_ms": range(_LONGEST_MS),
+    "ttl_ms": range(_LONGEST_MS),
+    "max_attempts": range(1, 1001),
+}
+_FIELDS = ("model", *_RANGES)
 
 
 @dataclass(frozen=True)
@@ -50,9 +58,10 @@ def envelope_of(lane: str, message: dict[str, Any], max_attempts: int) -> Envelo
     if not isinstance(qos, dict) or set(qos) != set(_FIELDS):
         raise ValueError(f"header {HEADER!r} of a message for {lane}: expected the fields {_FIELDS}, got {qos!r}")
     if not isinstance(qos["model"], str) or any(
-        type(qos[field]) is not int or qos[field] < 0 for field in _FIELDS if field != "model"
+        type(qos[field]) is not int or qos[field] not in allowed for field, allowed in _RANGES.items()
     ):
-        raise ValueError(f"header {HEADER!r} of a message for {lane}: expected a model and integers >= 0, got {qos!r}")
+        bounds = ", ".join(f"{field} from {allowed[0]} to {allowed[-1]}" for field, allowed in _RANGES.items())
+        raise ValueError(f"header {HEADER!r} of a message for {lane}: expected a model name, {bounds}, got {qos!r}")
     return Envelope(task=task, **qos)
 
 

@@ -19,7 +19,8 @@ app = typer.Typer(help="Processes that host replicas of models.", no_args_is_hel
 COLUMNS = ("worker", "model", "state", "slots", "busy", "gpu", "pid", "started_ms", "seen_ms_ago")
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+# Its own --help would hide the worker's options: all arguments, --help too, go to the worker.
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def run(context: typer.Context) -> None:
     """Run one more worker for this home in the foreground; further arguments go to it as they are."""
     load_settings()

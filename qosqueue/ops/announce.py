@@ -88,7 +88,9 @@ def _snippets(settings: Settings, people: People, tenants: Sequence[str]) -> lis
     else:
         make_tenant = _command(settings, "tenant", "create", "NAME", "--tier", "vip")
         return [f"There is no tenant yet: {make_tenant}"]
-    body = json.dumps({"model": settings.default_model, "messages": [{"role": "user", "content": QUESTION}]})
+    body = json.dumps(
+        {"model": settings.default_model, "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]}
+    )
     return [
         "In a shell:",
         "",
@@ -105,6 +107,7 @@ def _snippets(settings: Settings, people: People, tenants: Sequence[str]) -> lis
         f'client = OpenAI(base_url="{base_url(settings)}/v1", api_key=os.environ["KEY"])',
         "for chunk in client.chat.completions.create(",
         f'    model="{settings.default_model}", stream=True,',
+        "    temperature=0,",
         f'    messages=[{{"role": "user", "content": "{QUESTION}"}}],',
         "):",
         '    print(chunk.choices[0].delta.content or "" if chunk.choices else "", end="", flush=True)',

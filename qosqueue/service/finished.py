@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from qosqueue.errors import StoreUnavailable
 from qosqueue.store.job_record import JobRecord
@@ -56,11 +57,27 @@ class FinishedRequests:
             try:
                 self._record.insert(batch)
                 batch = []
+            except SQLAlchemyError as error:
+                # A row that the database does not take must not hold up all that come after it.
+                log.error("a finished request is not recorded", rows=len(batch), error=str(error).partition("\n")[0])
+                batch = self._without_refused(batch)
             except StoreUnavailable as error:
                 log.warning("finished requests wait for SQL", rows=len(batch), error=str(error))
                 if self._closing.wait(RETRY_S):
                     log.error("finished requests are lost: the process ends while SQL is away", rows=len(batch))
                     return
+
+    def _without_refused(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Drop the one row that was refused; of several, write each on its own. What is left waits for SQL."""
+        left: list[dict[str, Any]] = []
+        for row in batch if len(batch) > 1 else []:
+            try:
+                self._record.insert([row])
+            except StoreUnavailable:
+                left.append(row)
+            except SQLAlchemyError as error:
+                log.error("a finished request is dropped", request=row["id"], error=str(error).partition("\n")[0])
+        return left
 
     def _take(self, limit: int, wait_s: float) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -31,7 +32,7 @@ class Load:
     """Requests to send. Closed loop: `clients` connections with `requests` each, or as many as fit in `seconds`.
 
     `per_s` makes it an open loop: about so many a second by all connections together, at random instants. `first`
-    is what a line of the answer must hold to count as its first token; empty: the answer's end counts.
+    is a pattern that finds the line with the first token; empty: the answer's end counts.
     """
 
     port: int
@@ -106,7 +107,7 @@ def send(load: Load) -> Seen:
 def _one_connection(load: Load, number: int) -> list[float]:
     body = json.dumps(load.body).encode()
     headers = {"Content-Type": "application/json", **load.headers}
-    first = load.first.encode()
+    first = re.compile(load.first.encode())
     first_ms: list[float] = []
     connection = http.client.HTTPConnection("127.0.0.1", load.port, timeout=TIMEOUT_S)
     connection.connect()
@@ -120,10 +121,10 @@ def _one_connection(load: Load, number: int) -> list[float]:
         answer = connection.getresponse()
         if answer.status != 200:
             raise RuntimeError(f"{answer.status}: {answer.read()[:300]!r}")
-        while first and first not in (line := answer.readline()):
+        while load.first and not first.search(line := answer.readline()):
             if not line:
                 raise RuntimeError("the answer had no token")
-        if not first:
+        if not load.first:
             answer.read()
         first_ms.append((time.perf_counter() - began) * 1000)
         answer.read()

@@ -14,7 +14,6 @@ simulated engine with steps of 0 ms, so that all the time is the road's.
 from __future__ import annotations
 
 import random
-import socket
 import sys
 import threading
 import time
@@ -23,7 +22,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from qosqueue.policy.terms import Tier
-from qosqueue.settings import Settings
 from qosqueue.store.schema import upgrade
 from qosqueue.wiring import build
 from qosqueue_workers.engines.base import Choices, Engine, EngineRequest
@@ -43,13 +41,13 @@ BODY = {
     "messages": [{"role": "user", "content": "What is the capital of France?"}],
     "max_tokens": 1,
 }
-# The first chunk only names the role; a token's chunk has text in it.
-FIRST_TOKEN = '"content":"0'  # placeholder, see first_token()
+# The chunk that only names the role has an empty text.
+FIRST_TOKEN = '"content":"[^"]'
 
 
 @dataclass(frozen=True)
 class Road:
-    """The running system: the three loads that are compared, and the engine itself."""
+    """The running system: the ways that are compared, and the engine at the end of ours."""
 
     ours: Load
     floor: Load
@@ -57,7 +55,158 @@ class Road:
     engine: Engine
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    """Run the benchmark and exit."""
+@dataclass(frozen=True)
+class Round:
+    """What one round measured: first tokens in ms, idle and at half load; answers a second."""
+
+    idle_ms: dict[str, list[float]]
+    half_ms: dict[str, list[float]]
+    per_s: dict[str, float]
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run the benchmark; the exit code."""
     options = arguments("fastpath", __doc__.split("\n")[0], given)
-    run(lambda: measure(options.rounds, options.seed, quick=options.quick))
+    return run(lambda: measure(options.rounds, options.seed, quick=options.quick))
+
+
+def measure(rounds: int, seed: int, *, quick: bool) -> Report:
+    """All figures of one run."""
+    calls, seconds = (50, 0.8) if quick else (200, 2.0)
+    with running_road() as road:
+        one_round(road, 25, 0.5, seed)  # the warm-up
+        seen = []
+        for number in range(rounds):
+            seen.append(one_round(road, calls, seconds, seed + number))
+            told = ", ".join(f"{way} {percentile(times, 50):.2f} ms" for way, times in seen[-1].idle_ms.items())
+            progress(
+                f"round {number + 1}: {told}; {seen[-1].per_s['ours']:.0f}/s, floor {seen[-1].per_s['floor']:.0f}/s"
+            )
+    return Report("fastpath", seed, _figures(seen), _baselines(seen))
+
+
+def one_round(road: Road, calls: int, seconds: float, seed: int) -> Round:
+    """Each way once: alone, then eight clients at once; then ours at half of what it carried."""
+    ways = {"ours": road.ours, "floor": road.floor, "stock": road.stock}
+    idle_ms = {"engine": engine_first_ms(road.engine, calls)}
+    idle_ms |= {way: apply(replace(load, requests=calls)).first_ms for way, load in ways.items()}
+    plain = replace(road.ours, body=BODY, first="")
+    crowd = {"ours": plain, "floor": road.floor, "stock": road.stock, "streamed": road.ours}
+    per_s = {way: apply(replace(load, clients=CLIENTS, seconds=seconds)).per_s for way, load in crowd.items()}
+    half_per_s = per_s["streamed"] / 2
+    with calling(road.engine, half_per_s, seed):
+        half_ms = {"engine": engine_first_ms(road.engine, calls)}
+    crowd_load = replace(road.ours, clients=BACKGROUND_CLIENTS, per_s=half_per_s, seconds=START_WITHIN_S, seed=seed)
+    with background(crowd_load):
+        half_ms["ours"] = apply(replace(road.ours, requests=calls)).first_ms
+    return Round(idle_ms, half_ms, per_s)
+
+
+@contextmanager
+def running_road() -> Iterator[Road]:
+    """Everything started, with a tenant and the simulated model; stopped at the end."""
+    with ExitStack() as stack:
+        settings = stack.enter_context(home_with_broker())
+        upgrade(settings.sql_url())
+        services = build(settings)
+        model = services.catalog.add_model(
+            MODEL,
+            "simulated",
+            actor=ACTOR,
+            memory_bytes=1_000_000,
+            context_tokens=2_048,
+            slots=SLOTS,
+            options={"prefill_ms_per_token": 0, "step_ms": 0, "step_ms_per_sequence": 0},
+        )
+        tenant = services.accounts.create_tenant("bench", Tier.VIP, actor=ACTOR)
+        key = services.accounts.create_key(tenant.name, actor=ACTOR).key
+        stack.enter_context(process("worker", [sys.executable, "-m", "qosqueue_workers"], settings))
+        for name, part in (("echo", "echo"), ("stock-worker", "worker")):
+            stack.enter_context(process(name, [sys.executable, "-m", "scripts.bench.floor", part], settings))
+        port = stack.enter_context(gunicorn("web", "qosqueue_web.app:create_app()", settings))
+        floor_port = stack.enter_context(gunicorn("floor", "scripts.bench.floor:create_app()", settings))
+        until(lambda: bool(services.replicas.list()), START_WITHIN_S, "the worker's start", log_of(settings, "worker"))
+        engine = make_engine(model)
+        engine.load()
+        stack.callback(engine.close)
+        headers = {"Authorization": f"Bearer {key}"}
+        yield Road(
+            ours=Load(port, CHAT, {**BODY, "stream": True}, headers, FIRST_TOKEN),
+            floor=Load(floor_port, "/floor", BODY),
+            stock=Load(floor_port, "/stock", BODY),
+            engine=engine,
+        )
+
+
+def engine_first_ms(engine: Engine, calls: int) -> list[float]:
+    """Milliseconds to the first token of the engine, called in this process."""
+    taken = []
+    for number in range(calls):
+        first: list[float] = []
+
+        def emit(choices: Choices, first: list[float] = first) -> None:
+            if not first and choices[0]["delta"].get("content"):
+                first.append(time.perf_counter())
+
+        began = time.perf_counter()
+        engine.stream(EngineRequest(f"direct-{number}", CHAT, BODY), emit)
+        taken.append((first[0] - began) * 1000)
+    return taken
+
+
+@contextmanager
+def calling(engine: Engine, per_s: float, seed: int) -> Iterator[None]:
+    """A thread that calls the engine so often, at random instants, for as long as the block takes."""
+    stop, chance = threading.Event(), random.Random(seed)
+
+    def call() -> None:
+        number = 0
+        while not stop.wait(chance.expovariate(per_s)):
+            engine.stream(EngineRequest(f"other-{number}", CHAT, BODY), lambda choices: None)
+            number += 1
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _figures(seen: list[Round]) -> list[Figure]:
+    def added(when: str, percent: float) -> list[float]:
+        times = [getattr(one, when) for one in seen]
+        return [percentile(one["ours"], percent) - percentile(one["engine"], percent) for one in times]
+
+    floors = [percentile(one.idle_ms["floor"], 50) for one in seen]
+    return [
+        Figure("added_p50_ms", added("idle_ms", 50), "ms"),
+        Figure("added_p99_ms", added("idle_ms", 99), "ms"),
+        Figure("added_half_p50_ms", added("half_ms", 50), "ms"),
+        Figure("added_half_p99_ms", added("half_ms", 99), "ms"),
+        Figure(
+            "added_p50_over_floor",
+            [ours / floor for ours, floor in zip(added("idle_ms", 50), floors, strict=True)],
+            bar=Bar("<=", 1.5),
+        ),
+        Figure("requests_per_s_vs_floor", [one.per_s["ours"] / one.per_s["floor"] for one in seen], bar=Bar(">=", 0.7)),
+        Figure("streamed_per_s_vs_floor", [one.per_s["streamed"] / one.per_s["floor"] for one in seen]),
+    ]
+
+
+def _baselines(seen: list[Round]) -> list[Figure]:
+    def p50(way: str) -> list[float]:
+        return [percentile(one.idle_ms[way], 50) for one in seen]
+
+    return [
+        Figure(
+            "stock_p50_over_floor", [stock / floor for stock, floor in zip(p50("stock"), p50("floor"), strict=True)]
+        ),
+        *(Figure(f"{way}_p50_ms", p50(way), "ms") for way in ("engine", "floor", "stock")),
+        *(Figure(f"{way}_per_s", [one.per_s[way] for one in seen], "1/s") for way in ("ours", "floor", "stock")),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

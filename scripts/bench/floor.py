@@ -54,11 +54,12 @@ def celery_app(settings: Settings) -> Celery:
     fifo = Settings(**(settings.model_dump() | {"order": "fifo"}))
     app = make_celery(fifo, result_backend=kombu_url(settings), task_ignore_result=False, result_expires=60)
 
-    @app.task(name="bench.echo")
-    def echo(body: dict[str, Any]) -> dict[str, Any]:
-        return body
-
+    app.task(name="bench.echo")(_echo)
     return app
+
+
+def _echo(body: dict[str, Any]) -> dict[str, Any]:
+    return body
 
 
 def serve_echo(settings: Settings) -> None:

@@ -13,7 +13,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def machine() -> str:
     """One line for a person: cores this process may use, processor, system, Python. No host name."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} cores, {_processor()}, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return (
+        f"{cores} cores, {_processor()}, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    )
 
 
 def commit() -> str:

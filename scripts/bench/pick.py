@@ -98,7 +98,7 @@ class DeepQueue:
             band = chance.randrange(len(TIERS))
             lane = lane_name(TIERS[band], WEIGHT_CLASSES[_weight(model)])
             name, budget_ms = _name(model), chance.randint(*BUDGET_MS)
-            pipe.execute_command(
+            pipe.execute_command(  # type: ignore[no-untyped-call]
                 *head, f"tag-{number}", f"task-{number}", lane, name, band, budget_ms, TTL_MS, ATTEMPTS, PAYLOAD
             )
             if number % BATCH == BATCH - 1:

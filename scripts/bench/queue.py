@@ -24,10 +24,10 @@ from scripts.bench.ways import Way, drain_rate, start_delays_ms, workers
 SMALL, LARGE = (100_000, 1_000), (1_000_000, 10_000)
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    """Run the benchmark and exit."""
+def main(given: Sequence[str] | None = None) -> int:
+    """Run the benchmark; the exit code."""
     options = arguments("queue", __doc__.split("\n")[0], given)
-    run(lambda: measure(options.rounds, options.seed, quick=options.quick))
+    return run(lambda: measure(options.rounds, options.seed, quick=options.quick))
 
 
 def measure(rounds: int, seed: int, *, quick: bool) -> Report:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TextIO
+from typing import Any, Literal, TextIO
 from xml.sax.saxutils import escape
 
 from qosqueue.errors import QosqueueError
@@ -92,28 +92,29 @@ def arguments(bench: str, about: str, given: Sequence[str] | None) -> argparse.N
     return parser.parse_args(given)
 
 
-def run(measure: Callable[[], Report]) -> NoReturn:
-    """Measure, publish and exit: 0 when it ran, whatever the figures are; 1 with one line when it could not."""
+def run(measure: Callable[[], Report]) -> int:
+    """Measure and publish; the exit code: 0 when it ran, whatever the figures are, else 1 with one line."""
     try:
         report = measure()
     except QosqueueError as error:
         print(f"bench: {error}", file=sys.stderr)
-        sys.exit(1)
+        return 1
     publish(report, datetime.now().astimezone())
-    sys.exit(0)
+    return 0
 
 
 def publish(
     report: Report,
     at: datetime,
     *,
-    folder: Path = OUT,
+    folder: Path | None = None,
     tables: TextIO | None = None,
     stdout: TextIO | None = None,
 ) -> None:
     """Write the report everywhere that it belongs."""
     line = json.dumps(report.as_json(), allow_nan=False)
     text = table(report)
+    folder = folder or OUT
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"{at:%Y%m%d-%H%M%S}-{report.bench}"
     stem.with_suffix(".txt").write_text(f"{at.isoformat(timespec='seconds')}\n{text}{line}\n", "utf-8")

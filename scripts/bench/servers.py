@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +16,7 @@ from pathlib import Path
 from qosqueue.broker import embedded
 from qosqueue.errors import QosqueueError
 from qosqueue.ops.child import ends_with_parent, kill_group, last_line, spawn
+from qosqueue.ops.parts import LISTEN_BACKLOG
 from qosqueue.settings import PREFIX, Settings
 from scripts.bench.machine import REPOSITORY
 
@@ -51,7 +54,6 @@ def process(
         **ours,
         "PYTHONPATH": str(REPOSITORY),
         f"{PREFIX}HOME": str(settings.home),
-        f"{PREFIX}LOG_LEVEL": "WARNING",
         **(extra or {}),
     }
     child = spawn(command, env=environment, log=log_of(settings, name), keep_open=keep_open)
@@ -64,6 +66,19 @@ def process(
         except subprocess.TimeoutExpired:
             kill_group(child)
             child.wait()
+
+
+@contextmanager
+def gunicorn(name: str, app: str, settings: Settings) -> Iterator[int]:
+    """A web server with the settings of `qosqueue up` for any WSGI application; its port on 127.0.0.1."""
+    with socket.create_server(("127.0.0.1", 0), backlog=LISTEN_BACKLOG) as listener:
+        command = [
+            *(sys.executable, "-m", "gunicorn", app, "--worker-class", "gthread"),
+            *("--workers", "1", "--threads", str(settings.web_threads)),
+            *("--bind", f"fd://{listener.fileno()}", "--graceful-timeout", "2", "--no-control-socket"),
+        ]
+        with process(name, command, settings, keep_open=(listener.fileno(),)):
+            yield listener.getsockname()[1]
 
 
 def log_of(settings: Settings, name: str) -> Path:

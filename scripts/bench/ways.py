@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import redis
@@ -46,30 +47,20 @@ class Way:
         self._headers = (
             None
             if settings.order == "fifo"
-            else qos_header(
-                model=bench_app.MODEL, band=BAND, budget_ms=BUDGET_MS, ttl_ms=TTL_MS, max_attempts=ATTEMPTS
-            )
+            else qos_header(model=bench_app.MODEL, band=BAND, budget_ms=BUDGET_MS, ttl_ms=TTL_MS, max_attempts=ATTEMPTS)
         )
 
-        @self._app.task(name="bench.nobody")
-        def nobody(request: dict[str, Any]) -> None:
-            """A task that is published and never run."""
-
-        self._nobody = nobody
+        self._nobody = self._app.task(name="bench.nobody")(_nobody)
 
     def send(self, task: str, *arguments: object) -> None:
         """Publish one of the worker's tasks."""
-        self._app.send_task(
-            f"bench.{task}", args=arguments, queue=self.queue, priority=PRIORITY, headers=self._headers
-        )
+        self._app.send_task(f"bench.{task}", args=arguments, queue=self.queue, priority=PRIORITY, headers=self._headers)
 
     def publish_rate(self, count: int) -> float:
         """Publish `count` requests with apply_async that no worker takes; messages a second."""
         began = time.perf_counter()
         for _ in range(count):
-            self._nobody.apply_async(
-                args=[REQUEST], queue=self.queue, priority=PRIORITY, headers=self._headers
-            )
+            self._nobody.apply_async(args=[REQUEST], queue=self.queue, priority=PRIORITY, headers=self._headers)
         return count / (time.perf_counter() - began)
 
     def purge(self) -> None:
@@ -96,7 +87,7 @@ def workers(*of: Settings) -> Iterator[None]:
             client = stack.enter_context(connect(settings))
             ready = bench_app.READY.format(order=settings.order)
             log = log_of(settings, f"worker-{settings.order}")
-            until(lambda c=client, r=ready: bool(c.exists(r)), START_WITHIN_S, "the worker's start", log)
+            until(partial(_exists, client, ready), START_WITHIN_S, "the worker's start", log)
         yield
 
 
@@ -126,6 +117,14 @@ def start_delays_ms(way: Way, client: redis.Redis, count: int, seed: int) -> lis
         way.send("stamp")
         delays.append((_next(client, bench_app.STARTS, STARTS_WITHIN_S) - began) * 1000)
     return delays
+
+
+def _nobody(request: dict[str, Any]) -> None:
+    """A task that is published and never run."""
+
+
+def _exists(client: redis.Redis, key: str) -> bool:
+    return bool(client.exists(key))
 
 
 def _next(client: redis.Redis, key: str, within_s: float) -> float:

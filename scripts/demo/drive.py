@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from qosqueue.policy.terms import TaskType
@@ -22,8 +23,10 @@ from scripts.demo.system import DemoFailed, Site
 BEGIN_IN_S = 0.3
 TELL_EVERY_S = 0.25
 BULK_SENDERS = 2
+CANCELLERS = 4
 WARM_WITHIN_S = 30.0
 JOIN_WITHIN_S = 15.0
+SUCCEEDED = "succeeded"
 FAULTS = (clients.Refused, OSError, http.client.HTTPException)
 
 # Told now and then: seconds since the start of the window, and what has ended so far.
@@ -31,20 +34,26 @@ Tell = Callable[[float, Sequence[Outcome]], None]
 
 
 def warm_up(site: Site, load: Sequence[Arrival]) -> None:
-    """Two requests of each tier, which are not counted. Raises DemoFailed if one of them does not succeed."""
+    """One request of each tier, together and not counted. Raises DemoFailed if one of them does not succeed."""
     until = time.time() + WARM_WITHIN_S
-    for tier, stream in STREAMS.items():
-        for arrival in [arrival for arrival in load if arrival.tier == tier][:2]:
-            try:
-                if stream.task_type is TaskType.ONLINE:
-                    fine = clients.chat(site, arrival, until).ended_at is not None
-                else:
-                    job = clients.follow(site, tier, clients.submit(site, arrival, until), until)
-                    fine = job["status"] == "succeeded"
-            except FAULTS as fault:
-                raise DemoFailed(f"the warm-up of {tier} failed: {fault}") from fault
-            if not fine:
-                raise DemoFailed(f"the warm-up of {tier} did not end within {WARM_WITHIN_S:g} s")
+    first = [next(arrival for arrival in load if arrival.tier == tier) for tier in STREAMS]
+    with ThreadPoolExecutor(len(first)) as pool:
+        try:
+            ends = list(pool.map(lambda arrival: _asked_once(site, arrival, until), first))
+        except FAULTS as fault:
+            raise DemoFailed(f"the warm-up failed: {fault}") from fault
+    for arrival, ended in zip(first, ends, strict=True):
+        if ended != SUCCEEDED:
+            raise DemoFailed(f"the warm-up of {arrival.tier} was {ended} after {WARM_WITHIN_S:g} s at most")
+
+
+def _asked_once(site: Site, arrival: Arrival, until: float) -> str:
+    """Send one request and follow it; the status that it came to."""
+    if arrival.stream.task_type is TaskType.ONLINE:
+        seen = clients.chat(site, arrival, until)
+        return SUCCEEDED if seen.ended_at is not None and seen.first_token_at is not None else "not streamed whole"
+    job = clients.follow(site, arrival.tier, clients.submit(site, arrival, until), until)
+    return str(job["status"])
 
 
 def drive(site: Site, load: Sequence[Arrival], seconds: float, tell: Tell) -> list[Outcome]:
@@ -149,15 +158,20 @@ class _Drive:
             self._left.append((arrival, job["id"]))
 
     def _take_back(self) -> None:
-        for arrival, job_id in self._left:
-            try:
-                self._note(arrival, clients.cancel(self._site, arrival.tier, job_id))
-            except FAULTS as fault:
-                self._outcomes.append(Outcome(arrival.tier, fault=f"cancel: {fault}"))
+        with ThreadPoolExecutor(CANCELLERS) as pool:
+            # The list collects what a call may raise.
+            list(pool.map(self._cancel, self._left))
+
+    def _cancel(self, left: tuple[Arrival, str]) -> None:
+        arrival, job_id = left
+        try:
+            self._note(arrival, clients.cancel(self._site, arrival.tier, job_id))
+        except FAULTS as fault:
+            self._outcomes.append(Outcome(arrival.tier, fault=f"cancel: {fault}"))
 
     def _note(self, arrival: Arrival, job: dict[str, Any]) -> None:
         """A job's times are those of its record: when it ended, not when somebody looked."""
-        if job["status"] != "succeeded" or job["finished_at"] > self._until:
+        if job["status"] != SUCCEEDED or job["finished_at"] > self._until:
             fault = job["error"]["message"] if job["error"] is not None else None
             self._outcomes.append(Outcome(arrival.tier, fault=fault))
             return

@@ -15,9 +15,9 @@ MAX_SECONDS = 120
 
 # Text that a small model does not finish early, so that the work is what the token limits say.
 _ASKS = {
-    Tier.VIP: "A customer at the counter asks: {} Answer politely in two sentences.",
-    Tier.STANDARD: "Write a short paragraph for a travel guide that answers: {}",
-    Tier.BASIC: "Write the beginning of an article about this question: {}",
+    Tier.VIP: "Answer in two sentences: {}",
+    Tier.STANDARD: "Write a short paragraph for a travel guide: {}",
+    Tier.BASIC: "Give keywords: {}",
 }
 _QUESTIONS = (
     "what should one see in Lisbon on a rainy day?",
@@ -61,12 +61,13 @@ class Stream:
     judged: Budget
 
 
-# Sized for SmolLM2-135M on two cores, which makes 120 to 190 tokens a second: vip and standard alone take less
-# than half of that, and the flood alone more than all of it.
+# Sized for SmolLM2-135M on one core of two, which makes 70 to 80 tokens a second: vip and standard alone take half of
+# that, the flood alone more than all of it. It comes in batches, as from a file, so that a faster machine has a
+# backlog too.
 STREAMS: dict[Tier, Stream] = {
-    Tier.VIP: Stream(TaskType.ONLINE, 0.3, 1.5, 1, 24, 500, Budget(True, 500)),
-    Tier.STANDARD: Stream(TaskType.ASYNC, 0.6, 0.8, 1, 32, 4_000, Budget(False, 4_000)),
-    Tier.BASIC: Stream(TaskType.BATCH, 1.0, 9.0, 6, 24, 60_000, Budget(False, None)),
+    Tier.VIP: Stream(TaskType.ONLINE, 0.3, 1.0, 1, 20, 500, Budget(True, 500)),
+    Tier.STANDARD: Stream(TaskType.ASYNC, 0.6, 0.6, 1, 24, 4_000, Budget(False, 4_000)),
+    Tier.BASIC: Stream(TaskType.BATCH, 1.0, 12.0, 36, 8, 60_000, Budget(False, None)),
 }
 
 

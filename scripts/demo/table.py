@@ -26,7 +26,7 @@ def table(runs: dict[Order, Run]) -> Table:
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for title in ("tier", "order"):
         shown.add_column(title, no_wrap=True)
-    for title in ("done", "in\nbudget", "first\np50", "token\np99", "end to\np50", "end\np99", "tokens\n/s"):
+    for title in ("done", "in\nbudget", "first\np50", "token\np99", "end\np50", "\np99", "tok/s\n"):
         shown.add_column(title, justify="right", no_wrap=True)
     for tier in STREAMS:
         for order, run in runs.items():
@@ -95,7 +95,7 @@ def duration(ms: float | None) -> str:
 
 def _cells(figures: Figures) -> list[str]:
     return [
-        f"{figures.done} of {figures.requests}",
+        f"{figures.done}/{figures.requests}",
         f"{figures.met_percent:.0f} %",
         duration(figures.first_token_p50_ms),
         duration(figures.first_token_p99_ms),

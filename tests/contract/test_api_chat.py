@@ -82,7 +82,7 @@ def test_stream(client: FlaskClient, services: MemoryServices, auth: dict[str, s
     assert response.mimetype == "text/event-stream"
     chunks = data_of(response.text)
     assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
-    assert {chunk["id"] for chunk in chunks} == {services.online.calls[0].id}
+    assert {chunk["id"] for chunk in chunks} == {f"chatcmpl-{services.online.calls[0].id.removeprefix('job_')}"}
     assert "usage" not in chunks[0]
     assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": "Hello"}
     assert chunks[1]["choices"][0]["delta"] == {"content": " there"}

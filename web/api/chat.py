@@ -111,7 +111,7 @@ def _streamed(call: OnlineCall, body: ChatBody, watch: Stopwatch) -> Response:
         if isinstance(event, Chunk | Done) or watch.elapsed_s() >= decide_at:
             break
     frame = ChunkFrame(
-        id=call.id,
+        id=f"chatcmpl-{call.id.removeprefix('job_')}",
         model=body.model,
         created=int(time.time()),
         include_usage=bool(body.stream_options and body.stream_options.include_usage),

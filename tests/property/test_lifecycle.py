@@ -1,0 +1,58 @@
+"""Can a job do only what its table allows, and does each ending end it for good?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qosqueue.policy.lifecycle import TERMINAL, TRANSITIONS, IllegalTransition, JobEvent, JobStatus, advance, sources
+
+EVENTS = st.lists(st.sampled_from(JobEvent), max_size=30)
+
+
+@given(EVENTS)
+def test_a_job_ends_at_most_once(events: list[JobEvent]) -> None:
+    status, endings = JobStatus.ACCEPTED, 0
+    for event in events:
+        if event in TRANSITIONS[status]:
+            status = advance(status, event)
+            endings += status in TERMINAL
+        else:
+            with pytest.raises(IllegalTransition, match=f"{status} cannot take the event {event}"):
+                advance(status, event)
+    assert endings <= 1
+
+
+@given(st.sampled_from(JobStatus), st.sampled_from(JobEvent))
+def test_sources_and_advance_agree(status: JobStatus, event: JobEvent) -> None:
+    if status in sources(event):
+        assert advance(status, event) in JobStatus
+    else:
+        with pytest.raises(IllegalTransition):
+            advance(status, event)
+
+
+def test_every_status_has_its_row_and_can_be_reached() -> None:
+    assert set(TRANSITIONS) == set(JobStatus)
+    reached = {JobStatus.ACCEPTED}
+    for _ in JobStatus:
+        reached |= {target for status in reached for target in TRANSITIONS[status].values()}
+    assert reached == set(JobStatus)
+
+
+def test_an_event_leads_to_one_status_wherever_it_happens() -> None:
+    """The record relies on it: its UPDATE sets the target without reading the row first."""
+    for event in JobEvent:
+        assert len({moves[event] for moves in TRANSITIONS.values() if event in moves}) == 1
+
+
+def test_every_status_that_is_not_an_ending_leads_to_one() -> None:
+    open_ended = set(JobStatus) - TERMINAL
+    assert {JobStatus.ACCEPTED, JobStatus.QUEUED, JobStatus.RUNNING} == open_ended
+    for status in open_ended:
+        assert {JobStatus.CANCELLED, JobStatus.EXPIRED} <= set(TRANSITIONS[status].values())
+
+
+def test_a_result_is_stored_only_while_an_attempt_runs() -> None:
+    assert sources(JobEvent.FINISHED) == {JobStatus.RUNNING}

@@ -1,0 +1,83 @@
+"""Do the words of the QoS model mean what the design says, at every border?"""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from qosqueue.policy.reference.message import Message, State
+from qosqueue.policy.reference.queue import ReferenceQueue
+from qosqueue.policy.refusal import Refusal
+from qosqueue.policy.terms import (
+    GB,
+    LANES,
+    PRIORITY_RANGES,
+    SYSTEM_LANE,
+    LatencyClass,
+    Tier,
+    WeightClass,
+    lane_name,
+    latency_class,
+    weight_class,
+)
+
+
+def test_a_refusal_is_a_value() -> None:
+    refusal = Refusal(429, "rate_limit_exceeded", "Too many.", retry_after_s=3)
+    assert refusal == Refusal(429, "rate_limit_exceeded", "Too many.", None, 3)
+    with pytest.raises(FrozenInstanceError):
+        refusal.status = 200  # type: ignore[misc]
+
+
+def test_the_tiers_share_the_priorities_0_to_9_without_gap_or_overlap() -> None:
+    taken = [each for allowed in PRIORITY_RANGES.values() for each in range(allowed.first, allowed.last + 1)]
+    assert taken == list(range(10))
+    assert list(PRIORITY_RANGES) == [Tier.VIP, Tier.STANDARD, Tier.BASIC]
+
+
+@pytest.mark.parametrize(
+    ("budget_ms", "expected"),
+    [
+        (0, LatencyClass.HIGH),
+        (100, LatencyClass.HIGH),
+        (101, LatencyClass.MEDIUM),
+        (500, LatencyClass.MEDIUM),
+        (501, LatencyClass.LOW),
+        (10**9, LatencyClass.LOW),
+    ],
+)
+def test_latency_class(budget_ms: int, expected: LatencyClass) -> None:
+    assert latency_class(budget_ms) is expected
+
+
+@pytest.mark.parametrize(
+    ("memory", "step_ms", "expected"),
+    [
+        (0, None, WeightClass.LIGHT),
+        (GB - 1, None, WeightClass.LIGHT),
+        (GB, None, WeightClass.MEDIUM),
+        (6 * GB, None, WeightClass.MEDIUM),
+        (6 * GB + 1, None, WeightClass.HEAVY),
+        (1, 9, WeightClass.LIGHT),
+        (1, 10, WeightClass.MEDIUM),
+        (1, 100, WeightClass.MEDIUM),
+        (1, 101, WeightClass.HEAVY),
+        (8 * GB, 1, WeightClass.HEAVY),
+    ],
+)
+def test_weight_class_is_the_heavier_verdict(memory: int, step_ms: int | None, expected: WeightClass) -> None:
+    assert weight_class(memory, step_ms) is expected
+
+
+def test_there_is_one_lane_for_each_tier_and_weight_class() -> None:
+    assert len(set(LANES)) == 9
+    assert lane_name(Tier.VIP, WeightClass.HEAVY) == "vip.heavy"
+    assert SYSTEM_LANE not in LANES
+
+
+def test_a_leased_message_without_an_end_is_a_bug_and_said_so() -> None:
+    queue = ReferenceQueue()
+    queue.messages["t"] = Message("t", "task", "l", "", 0, 0, 0, 0, 1, "", state=State.LEASED)
+    with pytest.raises(AssertionError, match="leased message t has no lease"):
+        queue.reap(0, limit=1)
