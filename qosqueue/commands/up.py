@@ -11,9 +11,12 @@ from qosqueue.settings import load_settings
 
 
 def up(
-    host: Annotated[str | None, typer.Option(help="Address to listen on (default: QOSQUEUE_HOST or 127.0.0.1).")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on (default: QOSQUEUE_HOST or 127.0.0.1).")
+    ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one (default: QOSQUEUE_PORT or 8080).")
+        int | None,
+        typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one (default: QOSQUEUE_PORT or 8080)."),
     ] = None,
     demo_data: Annotated[
         bool, typer.Option("--demo-data/--no-demo-data", help="Make three demo tenants if there is no tenant yet.")

@@ -115,6 +115,8 @@ class OnlineCall:
         self._finished = finished
         self._fence = 0
         self._began = False
+        # Nothing of it is left to take back: a worker gave the last word, or the dead letter is kept.
+        self._over = False
         self._closed = threading.Lock()
 
     def events(self, idle_s: float = IDLE_S) -> Iterator[Event]:
@@ -129,6 +131,7 @@ class OnlineCall:
                     return
                 place = self._queues.place_of(self.id)
                 looks_without_trace = 0 if place.known else looks_without_trace + 1
+                self._over = place.dead
                 if place.dead or looks_without_trace >= GONE_AFTER_LOOKS:
                     yield self._lost()
                     return
@@ -145,7 +148,7 @@ class OnlineCall:
         if not self._closed.acquire(blocking=False):
             return
         self._reader.forget(self.id)
-        if "status" in self._row:
+        if self._over:
             return
         try:
             self._scripts.withdraw(task=self.id)
@@ -179,9 +182,11 @@ class OnlineCall:
                     "completion_tokens": data["completion_tokens"],
                     "first_token_ms": self._row["created_ms"] + data["first_token_ms"],
                 }
+                self._over = True
                 self._end(JobStatus.CANCELLED if data["finish_reason"] == "cancelled" else JobStatus.SUCCEEDED)
                 return Done(**data)
             case "failed":
+                self._over = True
                 return self._fail(JobStatus.FAILED, data)
 
     def _lost(self) -> Failed:

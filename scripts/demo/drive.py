@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from qosqueue.policy.terms import TaskType
 from scripts.demo import clients
@@ -23,11 +23,14 @@ from scripts.demo.system import DemoFailed, Site
 BEGIN_IN_S = 0.3
 TELL_EVERY_S = 0.25
 BULK_SENDERS = 2
-CANCELLERS = 4
+AT_ONCE = 4
 WARM_WITHIN_S = 30.0
 JOIN_WITHIN_S = 15.0
 SUCCEEDED = "succeeded"
 FAULTS = (clients.Refused, OSError, http.client.HTTPException)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # Told now and then: seconds since the start of the window, and what has ended so far.
 Tell = Callable[[float, Sequence[Outcome]], None]
@@ -37,14 +40,22 @@ def warm_up(site: Site, load: Sequence[Arrival]) -> None:
     """One request of each tier, together and not counted. Raises DemoFailed if one of them does not succeed."""
     until = time.time() + WARM_WITHIN_S
     first = [next(arrival for arrival in load if arrival.tier == tier) for tier in STREAMS]
-    with ThreadPoolExecutor(len(first)) as pool:
-        try:
-            ends = list(pool.map(lambda arrival: _asked_once(site, arrival, until), first))
-        except FAULTS as fault:
-            raise DemoFailed(f"the warm-up failed: {fault}") from fault
+    try:
+        ends = _together(lambda arrival: _asked_once(site, arrival, until), first)
+    except FAULTS as fault:
+        raise DemoFailed(f"the warm-up failed: {fault}") from fault
     for arrival, ended in zip(first, ends, strict=True):
         if ended != SUCCEEDED:
             raise DemoFailed(f"the warm-up of {arrival.tier} was {ended} after {WARM_WITHIN_S:g} s at most")
+
+
+def _together(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Do the work for all items, a few at once; raises what it raised. An interrupt does not wait for the rest."""
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        return list(pool.map(work, items))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _asked_once(site: Site, arrival: Arrival, until: float) -> str:
@@ -158,9 +169,7 @@ class _Drive:
             self._left.append((arrival, job["id"]))
 
     def _take_back(self) -> None:
-        with ThreadPoolExecutor(CANCELLERS) as pool:
-            # The list collects what a call may raise.
-            list(pool.map(self._cancel, self._left))
+        _together(self._cancel, self._left)
 
     def _cancel(self, left: tuple[Arrival, str]) -> None:
         arrival, job_id = left

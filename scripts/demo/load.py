@@ -61,13 +61,13 @@ class Stream:
     judged: Budget
 
 
-# Sized for SmolLM2-135M on one core of two, which makes 70 to 80 tokens a second: vip and standard alone take half of
-# that, the flood alone more than all of it. It comes in batches, as from a file, so that a faster machine has a
-# backlog too.
+# Sized for SmolLM2-135M on one core of two, which makes 50 to 80 tokens a second: vip and standard alone take half of
+# that; the flood alone takes more than all of it, with the prompts that it brings. It comes in batches, as from a
+# file, so that a faster machine has a backlog too.
 STREAMS: dict[Tier, Stream] = {
     Tier.VIP: Stream(TaskType.ONLINE, 0.3, 1.0, 1, 20, 500, Budget(True, 500)),
     Tier.STANDARD: Stream(TaskType.ASYNC, 0.6, 0.6, 1, 24, 4_000, Budget(False, 4_000)),
-    Tier.BASIC: Stream(TaskType.BATCH, 1.0, 12.0, 36, 8, 60_000, Budget(False, None)),
+    Tier.BASIC: Stream(TaskType.BATCH, 1.0, 11.0, 27, 8, 60_000, Budget(False, None)),
 }
 
 

@@ -51,7 +51,8 @@ class Site:
 def running(order: Order) -> Iterator[Site]:
     """`qosqueue up` on embedded defaults in a temporary home; everything is stopped when the block is left.
 
-    Raises DemoFailed with one line. Should this process be killed, the kernel stops the other.
+    Raises DemoFailed with one line, also if a part of it died meanwhile: the figures would mean nothing. Should this
+    process be killed, the kernel stops the other.
     """
     with tempfile.TemporaryDirectory(prefix="qosqueue-demo-") as folder:
         home = Path(folder)
@@ -64,6 +65,7 @@ def running(order: Order) -> Iterator[Site]:
         )
         try:
             yield _await_ready(process, log)
+            _require_undisturbed(process, log)
         finally:
             _end(process)
 
@@ -115,6 +117,15 @@ def _await_ready(process: subprocess.Popen[bytes], log: Path) -> Site:
     if address.hostname is None or address.port is None:
         raise DemoFailed(f"`qosqueue up` told no address: {told['ready']!r}")
     return Site(address.hostname, address.port, {tier: told["keys"][name] for name, tier in DEMO_TENANTS.items()})
+
+
+def _require_undisturbed(process: subprocess.Popen[bytes], log: Path) -> None:
+    code = process.poll()
+    if code is not None:
+        raise DemoFailed(f"`qosqueue up` ended with {describe_end(code)} during the load: {last_line(log)}")
+    for line in log.read_text(errors="replace").splitlines():
+        if line.startswith("qosqueue: ") and " ended with " in line:
+            raise DemoFailed(f"a part died during the load: {line.removeprefix('qosqueue: ')}")
 
 
 def _ready_line(log: Path) -> dict[str, Any] | None:

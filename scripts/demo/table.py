@@ -23,10 +23,10 @@ BASELINE = (
 
 def table(runs: dict[Order, Run]) -> Table:
     """One pair of lines for each tier."""
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     for title in ("tier", "order"):
         shown.add_column(title, no_wrap=True)
-    for title in ("done", "in\nbudget", "first\np50", "token\np99", "end\np50", "\np99", "tok/s\n"):
+    for title in ("done", "in\nbudget", "first\np50", "token\np99", "whole\np50", "answer\np99", "tokens\n/s"):
         shown.add_column(title, justify="right", no_wrap=True)
     for tier in STREAMS:
         for order, run in runs.items():
@@ -90,7 +90,7 @@ def duration(ms: float | None) -> str:
     """A time for people."""
     if ms is None:
         return NEVER
-    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
+    return f"{ms:.0f} ms" if round(ms) < 1000 else f"{ms / 1000:.1f} s"
 
 
 def _cells(figures: Figures) -> list[str]:

@@ -133,7 +133,7 @@ def test_a_worker_killed_mid_job_is_replaced_and_the_result_stored_once(road: Ro
 
 def test_a_worker_that_froze_loses_its_lease_and_not_the_job(road: Road) -> None:
     """The only worker stops for longer than its lease, then goes on: it runs the job again itself."""
-    road.model(options=LONG, slots=2)
+    road.model(options=LONG, slots=1)
     worker = road.worker("w1")
     road.watchdog()
     job = road.submit(tokens=1_500)
@@ -182,7 +182,8 @@ def test_a_job_that_waits_past_its_time_expires_with_an_answer(road: Road) -> No
     assert expired.status is JobStatus.EXPIRED
     assert expired.error is not None
     assert (expired.error["status"], expired.error["code"]) == (504, "deadline_exceeded")
-    assert left(road) == set()
+    # With no worker to hear it, the lane's bell stays rung.
+    assert left(road) <= {"bell:vip.light:sim"}
 
 
 def test_sigterm_finishes_what_runs_and_leaves_the_rest_queued(road: Road) -> None:

@@ -29,13 +29,13 @@ def test_arrivals_are_in_order_and_leave_every_request_its_budget() -> None:
     load = record(SECONDS, 7)
     instants = [arrival.at_s for arrival in load]
     assert instants == sorted(instants)
-    assert 0 < instants[0]
+    assert instants[0] > 0
     assert instants[-1] < SECONDS - TAIL_S
     assert all(stream.judged.ms is None or stream.judged.ms <= TAIL_S * 1000 for stream in STREAMS.values())
 
 
 def test_only_the_bulk_tenant_asks_for_more_than_two_small_cores_give() -> None:
-    asked = {tier: 0 for tier in STREAMS}
+    asked = dict.fromkeys(STREAMS, 0)
     for arrival in record(SECONDS, 7):
         asked[arrival.tier] += arrival.max_tokens
     per_s = {tier: tokens / (SECONDS - TAIL_S) for tier, tokens in asked.items()}

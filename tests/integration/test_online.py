@@ -1,0 +1,140 @@
+"""Does a waiting client get one answer from one attempt, whatever becomes of the others?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from qosqueue.broker.replies import Kind, ReplyWriter
+from qosqueue.errors import BrokerUnavailable
+from qosqueue.policy.lifecycle import JobStatus
+from qosqueue.policy.reference.message import Delivery, Reaped
+from qosqueue.service.online import Chunk, Done, Failed, OnlineCall, Queued, Started
+from tests.support.eventually import eventually
+from tests.support.road import Road
+
+CHUNK = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]}
+DONE = {
+    "finish_reason": "stop",
+    "prompt_tokens": 1,
+    "completion_tokens": 1,
+    "result": {"id": "x"},
+    "queued_ms": 1,
+    "first_token_ms": 2,
+}
+STARTED = {"worker": "w", "queued_ms": 1}
+
+
+@pytest.fixture
+def modelled(road: Road) -> Road:
+    road.model()
+    return road
+
+
+def say(road: Road, call: OnlineCall, fence: int, *words: tuple[Kind, dict[str, Any]]) -> None:
+    """What an attempt of that fence would write."""
+    writer = ReplyWriter(road.services.redis, road.settings.group, call._reader.address, call.id, fence)
+    for kind, data in words:
+        writer.write(kind, data)
+
+
+def pick(road: Road, lease_ms: int = 60_000) -> Delivery:
+    found = road.services.scripts.dispatch(
+        lease_ms=lease_ms, holder="test", aged_one_in=8, places=[("vip.light", "sim")]
+    )
+    assert found is not None
+    return found
+
+
+def final(road: Road, call: OnlineCall) -> Any:
+    """The row, which is written just after the end."""
+    eventually(lambda: any(job.id == call.id for job in road.services.jobs.list(None, 9)), within_s=5)
+    return road.job(call)
+
+
+def test_a_client_that_waits_is_told_its_place(modelled: Road) -> None:
+    first, second = modelled.call(), modelled.call()
+    places = sorted(next(call.events(idle_s=0.05)).position for call in (first, second))  # type: ignore[union-attr]
+    assert places == [1, 2]
+    first.close()
+    assert next(second.events(idle_s=0.05)) == Queued(1)
+    second.close()
+    assert modelled.depth() == 0
+    assert final(modelled, first).status is JobStatus.CANCELLED
+
+
+def test_late_words_of_a_lost_attempt_are_dropped(modelled: Road) -> None:
+    call = modelled.call()
+    say(modelled, call, 2, ("started", STARTED))
+    say(modelled, call, 1, ("chunk", CHUNK), ("done", DONE))
+    say(modelled, call, 2, ("chunk", CHUNK), ("done", DONE))
+    assert [type(event) for event in call.events()] == [Started, Chunk, Done]
+    call.close()
+    row = final(modelled, call)
+    assert (row.status, row.attempts, row.fence) == (JobStatus.SUCCEEDED, 2, 2)
+
+
+def test_a_second_beginning_is_not_shown_and_its_attempt_is_stopped(modelled: Road) -> None:
+    call = modelled.call()
+    pick(modelled)
+    say(modelled, call, 1, ("started", STARTED), ("chunk", CHUNK))
+    say(modelled, call, 2, ("started", STARTED), ("chunk", CHUNK))
+    *_, last = call.events()
+    assert isinstance(last, Failed)
+    assert last.error["code"] == "worker_lost"
+    call.close()
+    (key,) = modelled.services.redis.keys(f"{modelled.services.scripts.key}:msg:*")
+    assert modelled.services.redis.hget(key, "cancel") == b"1", "nobody reads what the second attempt makes"
+    assert final(modelled, call).status is JobStatus.FAILED
+
+
+def test_a_request_that_waited_too_long_fails_and_leaves_the_queue(modelled: Road) -> None:
+    call = modelled.call(ttl_ms=1)
+    *_, last = call.events(idle_s=0.05)
+    assert isinstance(last, Failed)
+    assert last.error["status"] == 504
+    call.close()
+    assert modelled.depth() == 0
+    assert final(modelled, call).status is JobStatus.EXPIRED
+
+
+def test_a_request_that_the_broker_forgot_ends(modelled: Road) -> None:
+    call = modelled.call()
+    modelled.services.redis.flushall()
+    *_, last = call.events(idle_s=0.02)
+    assert isinstance(last, Failed)
+    assert last.error["status"] == 503
+    call.close()
+
+
+def test_a_poisonous_request_fails_and_its_dead_letter_is_kept(modelled: Road) -> None:
+    call = modelled.call()
+    for _ in range(call.profile.max_attempts):
+        pick(modelled, lease_ms=1)
+        eventually(lambda: modelled.services.scripts.reap(limit=9) != Reaped(), within_s=2)
+    *_, last = call.events(idle_s=0.02)
+    assert isinstance(last, Failed)
+    call.close()
+    assert modelled.services.queues.place_of(call.id).dead
+
+
+def test_what_was_answered_is_withdrawn_from_nobody(modelled: Road) -> None:
+    call = modelled.call()
+    pick(modelled)
+    say(modelled, call, 1, ("failed", {"status": 400, "code": "bad", "message": "no", "param": None}))
+    assert [type(event) for event in call.events()] == [Failed]
+    call.close()
+    call.close()
+    (key,) = modelled.services.redis.keys(f"{modelled.services.scripts.key}:msg:*")
+    assert modelled.services.redis.hget(key, "cancel") == b"0"
+
+
+def test_a_request_that_was_not_queued_is_not_waited_for(modelled: Road) -> None:
+    modelled.services.redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(BrokerUnavailable):
+            modelled.services.online.start(modelled.tenant, modelled.request())
+    finally:
+        modelled.services.redis.config_set("maxmemory", 0)
+    assert modelled.services.jobs.list(None, 9) == []

@@ -1,0 +1,182 @@
+"""Does a sweep tell the record all that happened in the order, and leave a record of itself?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from qosqueue.errors import StoreUnavailable
+from qosqueue.policy.lifecycle import JobEvent, JobStatus
+from qosqueue.policy.profile import STARVES_AFTER_MS
+from qosqueue.policy.reference.message import Delivery
+from qosqueue.policy.terms import Tier
+from qosqueue.service import watchdog as module
+from qosqueue.service.watchdog import Watchdog
+from qosqueue.store.job_record import JobRecord
+from tests.support.eventually import eventually
+from tests.support.road import Road
+
+PLACES = [("vip.light", "sim")]
+
+
+@pytest.fixture
+def modelled(road: Road) -> Road:
+    road.model()
+    return road
+
+
+def lose(road: Road) -> Delivery:
+    """Pick the next message, begin, and lose its lease."""
+    found = road.services.scripts.dispatch(lease_ms=1, holder="test", aged_one_in=8, places=PLACES)
+    assert found is not None
+    assert road.services.attempts.begin(found.task, found.fence, "w") is not None
+    eventually(lambda: road.services.redis.zscore(f"{road.services.scripts.key}:leases", found.tag), within_s=1)
+    return found
+
+
+def sweep(road: Road, what: str) -> dict[str, Any]:
+    """Sweep until something of that kind was found; what the run recorded."""
+    return eventually(lambda: (run := road.services.watchdog.reap()).outcome[what] and run.outcome, within_s=5)
+
+
+def test_a_lost_lease_is_queued_again_and_told(modelled: Road) -> None:
+    job = modelled.submit()
+    lose(modelled)
+    assert list(sweep(modelled, "requeued")["requeued"]) == [job.id]
+    again = modelled.job(job)
+    assert (again.status, again.fence, again.attempts) == (JobStatus.QUEUED, 1, 1)
+    assert modelled.depth() == 1
+
+
+def test_a_worker_that_is_quicker_than_the_sweep_keeps_its_attempt(modelled: Road) -> None:
+    """Requeued and picked again before the sweep has told the record of the lost lease."""
+    job = modelled.submit()
+    services = modelled.services
+
+    class Slow(JobRecord):
+        def move(self, job_id: str, event: JobEvent, **how: Any) -> bool:
+            if event is JobEvent.LEASE_LOST:
+                found = services.scripts.dispatch(lease_ms=60_000, holder="quick", aged_one_in=8, places=PLACES)
+                assert found is not None
+                assert services.attempts.begin(job_id, found.fence, "quick") is not None
+            return super().move(job_id, event, **how)
+
+    lose(modelled)
+    watchdog = Watchdog(services.scripts, services.store, Slow(services.store), services.attempts)
+    eventually(lambda: watchdog.reap().outcome["requeued"], within_s=2)
+    assert modelled.job(job).status is JobStatus.RUNNING
+    assert services.attempts.finish(job.id, 2, {}, prompt_tokens=1, completion_tokens=1, first_token_ms=1)
+    assert modelled.job(job).status is JobStatus.SUCCEEDED
+
+
+def test_the_last_lost_lease_fails_the_job_and_keeps_the_message(modelled: Road) -> None:
+    job = modelled.submit()
+    for attempt in range(3):
+        lose(modelled)
+        sweep(modelled, "dead" if attempt == 2 else "requeued")
+    failed = modelled.job(job)
+    assert failed.status is JobStatus.FAILED
+    assert failed.error is not None
+    assert (failed.error["status"], failed.error["code"]) == (500, "attempts_exhausted")
+    assert modelled.services.queues.place_of(job.id).dead
+
+
+def test_a_cancelled_job_whose_worker_died_is_cancelled(modelled: Road) -> None:
+    job = modelled.submit()
+    lose(modelled)
+    assert modelled.services.jobs.cancel(modelled.tenant.id, job.id).status is JobStatus.RUNNING
+    sweep(modelled, "withdrawn")
+    assert modelled.job(job).status is JobStatus.CANCELLED
+
+
+def test_what_waits_too_long_expires_with_an_answer(modelled: Road) -> None:
+    job = modelled.submit(ttl_ms=1)
+    sweep(modelled, "expired")
+    expired = modelled.job(job)
+    assert expired.status is JobStatus.EXPIRED
+    assert expired.error is not None
+    assert expired.error["code"] == "deadline_exceeded"
+    assert modelled.depth() == 0
+
+
+def test_a_row_without_a_message_gets_its_answer_all_the_same(modelled: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = modelled.submit(ttl_ms=1)
+    modelled.services.redis.flushall()
+    monkeypatch.setattr(module, "OVERDUE_AFTER_MS", 0)
+    assert sweep(modelled, "overdue")["overdue"] == [job.id]
+    assert modelled.job(job).status is JobStatus.EXPIRED
+
+
+def test_what_the_record_could_not_take_is_told_with_the_next_sweep(modelled: Road) -> None:
+    """SQL fails between two rows: the order has let go of both, and neither job may stay as it was."""
+    jobs = [modelled.submit(ttl_ms=1) for _ in range(3)]
+    services = modelled.services
+    away: list[StoreUnavailable] = []
+
+    class Failing(type(services.attempts)):  # type: ignore[misc]
+        def expire(self, job_id: str) -> bool:
+            if away:
+                raise away.pop()
+            away.append(StoreUnavailable("away"))
+            return bool(super().expire(job_id))
+
+    record = JobRecord(services.store)
+    watchdog = Watchdog(services.scripts, services.store, record, Failing(record))
+    eventually(lambda: _all_due(modelled), within_s=2)
+    with pytest.raises(StoreUnavailable):
+        watchdog.reap()
+    assert modelled.depth() == 0
+    away.clear()
+    for _ in range(3):
+        try:
+            watchdog.reap()
+        except StoreUnavailable:
+            continue
+    assert [modelled.job(job).status for job in jobs] == [JobStatus.EXPIRED] * 3
+
+
+def _all_due(road: Road) -> bool:
+    seconds, micros = road.services.redis.time()
+    now_ms = int(seconds) * 1_000 + int(micros) // 1_000
+    return road.services.redis.zcount(f"{road.services.scripts.key}:expiry", "-inf", now_ms) == 3
+
+
+def test_what_starves_is_lifted_once_and_only_that(modelled: Road) -> None:
+    old, new = modelled.submit(), modelled.submit()
+    client, key = modelled.services.redis, modelled.services.scripts.key
+    tag = client.hget(f"{key}:tasks", old.id)
+    assert tag is not None
+    waited = -STARVES_AFTER_MS[Tier.VIP]
+    client.zincrby(f"{key}:arrivals:vip.light", waited, tag)
+    assert modelled.services.watchdog.age().outcome == {"lifted": {"vip.light": [old.id]}}
+    assert modelled.services.watchdog.age().outcome == {"lifted": {}}
+    (lane,) = [each for each in modelled.services.queues.lanes() if each.lane == "vip.light"]
+    assert (lane.depth, lane.aged) == (2, 1)
+    assert new.id != old.id
+
+
+def test_each_run_leaves_a_record_and_old_ones_go(modelled: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEEP_RUNS", 3)
+    watchdog = modelled.services.watchdog
+    for _ in range(3):
+        watchdog.reap()
+        watchdog.age()
+    runs = watchdog.runs(50)
+    assert [run.task for run in runs] == ["age", "reap", "age"]
+    assert all(run.duration_us > 0 and run.started_ms > 1_700_000_000_000 for run in runs)
+    assert runs[1].outcome["requeued"] == []
+    assert [run.task for run in watchdog.runs(1)] == ["age"]
+
+
+def test_while_the_record_is_away_the_order_lets_go_of_nothing(modelled: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = modelled.submit(ttl_ms=1)
+
+    def away() -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(modelled.services.store, "ping", away)
+    with pytest.raises(StoreUnavailable):
+        modelled.services.watchdog.reap()
+    assert modelled.depth() == 1
+    assert modelled.job(job).status is JobStatus.QUEUED
