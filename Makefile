@@ -40,10 +40,10 @@ format: $(VENV)/.dev ## Rewrite the code in the house format
 	$(BIN)/ruff format .
 
 types: $(VENV)/.dev ## Check types (mypy --strict)
-	MYPYPATH=$(VENV)/links $(BIN)/mypy $(addprefix -p ,$(PACKAGES))
+	MYPYPATH=$(VENV)/links $(BIN)/mypy $(addprefix -p ,$(PACKAGES)) -p scripts
 
 bench: $(VENV)/.run ## Run one benchmark: make -s bench NAME=queue ARGS="..."
-	@test -n "$(NAME)" || { echo "make bench: give NAME, one of:" $$(ls scripts/bench | sed -n 's/^\([a-z]*\)\.py$$/\1/p') >&2; exit 2; }
+	@test -n "$(NAME)" || { echo "make bench: give NAME, one of:" $$(grep -l '^def main(given' scripts/bench/*.py | sed 's/.*bench\/\(.*\)\.py/\1/') >&2; exit 2; }
 	@$(BIN)/python -m scripts.bench.$(NAME) $(ARGS)
 
 constraints: $(VENV)/.dev ## Pin the versions that are installed now

@@ -32,9 +32,13 @@ class Publisher:
             self._app.send_task(
                 INFER_TASK,
                 args=[request],
+                # Else Celery writes the prompt a second time into the message, for its logs.
+                argsrepr=f"({request_id!r},)",
+                kwargsrepr="{}",
                 task_id=request_id,
                 queue=queue_for(self._settings, profile.routing_key),
-                priority=profile.priority,
+                # Stock Kombu would sort by it: the baseline is first come, first served.
+                priority=None if self._settings.order == "fifo" else profile.priority,
                 headers=qos_header(
                     model=model,
                     band=profile.band,

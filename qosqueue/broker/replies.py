@@ -97,17 +97,19 @@ class ReplyReader:
 
     def _run(self) -> None:
         client = self._connect()
-        last = "0"
+        last = trimmed = "0"
         while not self._closed.is_set():
             try:
-                answer: Any = client.xread({self._key: last}, count=READ_AT_ONCE, block=BLOCK_MS)
-                entries = _entries(answer)
-                for entry_id, fields in entries:
+                with client.pipeline(transaction=False) as pipe:
+                    if last != trimmed:
+                        # What was handed out is of no more use: the stream stays as short as the reader is quick.
+                        pipe.xtrim(self._key, minid=_next_id(last), approximate=False)
+                    pipe.xread({self._key: last}, count=READ_AT_ONCE, block=BLOCK_MS)
+                    answer: Any = pipe.execute()[-1]
+                trimmed = last
+                for entry_id, fields in _entries(answer):
                     last = entry_id
                     self._hand_out(fields)
-                if entries:
-                    # What was handed out is of no more use: the stream stays as short as the reader is quick.
-                    client.xtrim(self._key, minid=_next_id(last), approximate=False)
             except redis.RedisError as error:
                 log.warning("replies cannot be read now", error=str(error))
                 self._closed.wait(0.5)

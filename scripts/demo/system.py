@@ -18,12 +18,9 @@ from urllib.parse import urlsplit
 
 from qosqueue.errors import QosqueueError
 from qosqueue.ops.child import describe_end, kill_group, last_line, spawn
-from qosqueue.ops.first_run import DEMO_TENANTS, MODEL_CONTEXT_TOKENS, MODEL_MEMORY_BYTES, MODEL_NAME, MODEL_SLOTS
+from qosqueue.ops.first_run import DEMO_TENANTS, MODEL_NAME
 from qosqueue.policy.terms import Tier
-from qosqueue.service.catalog import Catalog
-from qosqueue.settings import PREFIX, Settings
-from qosqueue.store.schema import upgrade
-from qosqueue.store.session import open_store
+from qosqueue.settings import PREFIX
 
 Order = Literal["fifo", "qos"]
 
@@ -57,7 +54,6 @@ def running(order: Order) -> Iterator[Site]:
     with tempfile.TemporaryDirectory(prefix="qosqueue-demo-") as folder:
         home = Path(folder)
         log = home / "up.log"
-        _add_model(home)
         process = spawn(
             [sys.executable, "-m", "qosqueue.cli", "up", "--host", "127.0.0.1", "--port", "0", "--json"],
             env=environment(os.environ, home, order),
@@ -74,33 +70,6 @@ def environment(shell: Mapping[str, str], home: Path, order: Order) -> dict[str,
     """The shell's environment without its own qosqueue settings: the demonstration runs on the defaults."""
     others = {name: value for name, value in shell.items() if not name.startswith(PREFIX)}
     return others | {f"{PREFIX}HOME": str(home), f"{PREFIX}ORDER": order, f"{PREFIX}LOG_LEVEL": "WARNING"}
-
-
-def _add_model(home: Path) -> None:
-    """The model that `qosqueue up` would add, but with one core left to the rest of the system and its clients.
-
-    llama.cpp's threads wait for each other at every step: with as many of them as cores, each moment in which
-    something else runs stops them all, and a run would measure that instead of the order.
-    """
-    url = Settings.model_construct(home=home).sql_url()
-    upgrade(url)
-    store = open_store(url)
-    try:
-        Catalog(store).add_model(
-            MODEL,
-            "llama.cpp",
-            actor="demo",
-            memory_bytes=MODEL_MEMORY_BYTES,
-            context_tokens=MODEL_CONTEXT_TOKENS,
-            slots=MODEL_SLOTS,
-            options={"threads": max(1, _cores() - 1)},
-        )
-    finally:
-        store.close()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _await_ready(process: subprocess.Popen[bytes], log: Path) -> Site:

@@ -11,7 +11,7 @@ from qosqueue.store.records import Model
 
 
 class LlamaCppOptions(BaseModel):
-    """Options of "llama.cpp". `path` None: the SmolLM2 wheel; `threads` None: one for each core this process may use.
+    """Options of "llama.cpp". `path` None: the SmolLM2 wheel; `threads` None: one for each core but one.
 
     `chat_template` names a template of llama.cpp, None takes the model file's own. With `use_jinja` templates are
     full Jinja and tools work, but a template may then add a system prompt of its own (SmolLM2 answers worse with it).

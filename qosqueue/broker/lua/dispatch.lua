@@ -10,11 +10,13 @@ assert(#ARGV == 5 + 2 * pairs_given, 'dispatch takes a lane and a model for each
 local now = clock()
 
 -- The smallest (score, tag) of the heads of one kind of set; sorted sets break ties by tag already.
+local waiting = {}  -- index of a place in ARGV: true if something is ready there
 local function first_of(kind)
   local best
   for index = 6, #ARGV, 2 do
     local head = redis.call('ZRANGE', place_key(kind, ARGV[index], ARGV[index + 1]), 0, 0, 'WITHSCORES')
     if head[1] then
+      if kind == 'ready' then waiting[index] = true end
       local score = tonumber(head[2])
       if not best or score < best.score or (score == best.score and head[1] < best.tag) then
         best = {tag = head[1], score = score}
@@ -26,7 +28,9 @@ end
 
 local chosen = first_of('ready')
 if not chosen then
-  for index = 6, #ARGV, 2 do redis.call('DEL', place_key('bell', ARGV[index], ARGV[index + 1])) end
+  local bells = {}
+  for index = 6, #ARGV, 2 do bells[#bells + 1] = place_key('bell', ARGV[index], ARGV[index + 1]) end
+  if bells[1] then redis.call('DEL', unpack(bells)) end
   return false
 end
 local aged = first_of('aged')
@@ -43,14 +47,17 @@ local fence = redis.call('HINCRBY', message_key(tag), 'fence', 1)
 redis.call('HINCRBY', message_key(tag), 'attempts', 1)
 redis.call('HSET', message_key(tag), 'state', 'leased', 'holder', ARGV[3])
 redis.call('ZADD', P .. 'leases', until_ms, tag)
--- A bell wakes one slot: whoever picks wakes the next, as long as there is work.
+-- A bell wakes one slot: whoever picks wakes the next, as long as there is work. Bells of empty places go at once.
+local idle = {}
 for index = 6, #ARGV, 2 do
   local lane, model = ARGV[index], ARGV[index + 1]
-  if redis.call('EXISTS', place_key('ready', lane, model)) == 0 then
-    redis.call('DEL', place_key('bell', lane, model))
+  local picked_here = lane == message.lane and model == message.model
+  if not waiting[index] or picked_here and redis.call('EXISTS', place_key('ready', lane, model)) == 0 then
+    idle[#idle + 1] = place_key('bell', lane, model)
   elseif redis.call('EXISTS', place_key('bell', lane, model)) == 0 then
     ring(lane, model)
   end
 end
+if idle[1] then redis.call('DEL', unpack(idle)) end
 return {tag, fence, message.lane, message.model, message.task, until_ms, tonumber(message.arrival),
   redis.call('HGET', message_key(tag), 'payload')}
