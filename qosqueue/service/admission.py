@@ -70,6 +70,13 @@ class Admission:
         if limit is None:
             return None
         item: RateLimitItem = RateLimitItemPerMinute(limit)
+        if cost > limit:
+            return Refusal(
+                429,
+                "insufficient_quota",
+                f"This request needs {cost} {what}, and tenant {tenant.name!r} may use {limit} per minute in all: "
+                "make it smaller.",
+            )
         names = (tenant.id, what)
         if self._limiter.hit(item, *names, cost=cost):
             return None

@@ -6,10 +6,11 @@ import threading
 import time
 
 import redis
+import structlog
 
 from qosqueue.broker.publish import Publisher
 from qosqueue.broker.scripts import Scripts
-from qosqueue.errors import BrokerUnavailable, NotFound
+from qosqueue.errors import BrokerUnavailable, NotFound, StoreUnavailable
 from qosqueue.policy.lifecycle import TERMINAL, JobEvent, JobStatus
 from qosqueue.policy.refusal import Refusal
 from qosqueue.service.admission import Admission
@@ -21,6 +22,8 @@ from qosqueue.store.records import Job, Tenant
 
 FIRST_LOOK_S = 0.02
 LAST_LOOK_S = 0.25
+
+log = structlog.get_logger(__name__)
 
 
 class Jobs:
@@ -51,8 +54,13 @@ class Jobs:
                 error={"code": "broker_unavailable", "message": str(error), "status": 503, "param": None},
             )
             raise
-        self._record.move(row["id"], JobEvent.ENQUEUED, queued_ms=now_ms())
-        return self.find(row["id"])
+        try:
+            self._record.move(row["id"], JobEvent.ENQUEUED, queued_ms=now_ms())
+            return self.find(row["id"])
+        except StoreUnavailable as error:
+            # Recorded and queued: it is accepted, and the worker's own move does without this one.
+            log.warning("a job is queued, but not noted as such", job=row["id"], error=str(error))
+            return Job(**row)
 
     def get(self, tenant_id: str, job_id: str) -> Job:
         """A tenant's own job; raises NotFound, the same for another tenant's job as for none."""

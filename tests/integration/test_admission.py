@@ -117,3 +117,9 @@ def test_quotas_that_cannot_be_counted_admit_nothing(modelled: Road, tmp_path: A
 
 def test_seconds_are_rounded_up_and_never_zero() -> None:
     assert [seconds_until(at, lambda: 100.0) for at in (99.0, 100.0, 100.2, 103.5)] == [1, 1, 1, 4]
+
+
+def test_a_request_larger_than_its_whole_quota_is_not_told_to_come_again(modelled: Road) -> None:
+    refusal = admission(modelled).admit(limited(modelled, tokens_per_minute=20), modelled.request(tokens=21))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.code, refusal.retry_after_s) == (429, "insufficient_quota", None)

@@ -191,3 +191,15 @@ def pick(scripts: Scripts) -> int:
     delivery = scripts.dispatch(lease_ms=60_000, holder="test", aged_one_in=8, places=PLACES)
     assert delivery is not None
     return delivery.fence
+
+
+def test_a_job_that_is_queued_is_accepted_although_sql_went_away_after_the_publish(
+    modelled: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("locked")
+
+    monkeypatch.setattr(JobRecord, "move", away)
+    job = jobs_with(modelled, Watching(modelled)).submit(modelled.tenant, modelled.request())
+    assert not isinstance(job, Refusal)
+    assert modelled.services.jobs.find(job.id).status is JobStatus.ACCEPTED
