@@ -95,5 +95,4 @@ def test_the_real_queues_fit_the_page(settings: Settings) -> None:
     assert html.count('<tr class="idle">') >= len(LANES)
     answer = client.get("/admin/nothing-here")
     assert answer.status_code == 404
-    services.redis.close()
-    services.store.close()
+    services.close()

@@ -52,7 +52,7 @@ def test_stream(tenant: openai.OpenAI, services: MemoryServices) -> None:
     assert chunks[0].choices[0].delta.role == "assistant"
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == 2
-    assert {chunk.id for chunk in chunks} == {services.online.calls[0].id}
+    assert {chunk.id for chunk in chunks} == {f"chatcmpl-{services.online.calls[0].id.removeprefix('job_')}"}
 
 
 def test_latency_budget_as_extra_body(tenant: openai.OpenAI, services: MemoryServices) -> None:

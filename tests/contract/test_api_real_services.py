@@ -26,7 +26,7 @@ def services(settings: Settings) -> Iterator[Services]:
     made = build(settings)
     made.catalog.add_model(MODEL, "simulated", actor="test", memory_bytes=1000, context_tokens=512, slots=4)
     yield made
-    made.store.close()
+    made.close()
 
 
 @pytest.fixture

@@ -30,8 +30,10 @@ def of_redis(client: redis.Redis, group: str) -> Snapshot:
                 value = {member.decode() for member in client.smembers(raw)}
             case b"list":
                 value = client.llen(raw)
-            case _:
+            case b"string":
                 value = client.get(raw).decode()
+            case _:
+                continue  # it went between the scan and the look
         snapshot[key.removeprefix(prefix)] = value
     return snapshot
 
