@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
+from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 
@@ -24,6 +25,14 @@ TRANSPORT = "qosqueue.broker.transport:Transport"
 SOCKET_SCHEMES = ("redis+socket://", "qosqueue+socket://")
 
 
+class QuickConnection(Connection):
+    """A connection whose worker tries again soon: Kombu's 2, 4, 6 … 30 s would leave slots idle for that long."""
+
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+        pauses = {"interval_start": 0.2, "interval_step": 0.2, "interval_max": 2.0}
+        return super().ensure_connection(*args, **(pauses | kwargs))
+
+
 def make_celery(settings: Settings, *, lease_table: LeaseTable | None = None, **conf: Any) -> Celery:
     """A Celery app on this home's broker. Nothing is connected before it is used.
 
@@ -32,6 +41,7 @@ def make_celery(settings: Settings, *, lease_table: LeaseTable | None = None, **
     app = Celery("qosqueue", set_as_current=False)
     app.conf.update(
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
         # A publisher hears at once that the broker is away: its client gets a 503, not a long wait.
         task_publish_retry=False,
         task_serializer="json",
@@ -54,6 +64,7 @@ def make_celery(settings: Settings, *, lease_table: LeaseTable | None = None, **
     )
     app.conf.update(_fifo(settings) if settings.order == "fifo" else _qos(settings, lease_table))
     app.conf.update(conf)
+    app.amqp.Connection = QuickConnection
     return app
 
 

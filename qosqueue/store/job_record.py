@@ -38,7 +38,9 @@ class JobRecord:
             .values(status=_TARGET[event], **columns)
         )
         if fence is not None:
-            statement = statement.where(JobRow.fence <= fence).values(fence=fence)
+            # Once its lease is lost, an attempt may say no more: the row already stands at the next one's fence.
+            lost = event is JobEvent.LEASE_LOST
+            statement = statement.where(JobRow.fence <= fence).values(fence=fence + 1 if lost else fence)
         with self._store.session() as session:
             return bool(session.connection().execute(statement).rowcount)
 

@@ -147,6 +147,9 @@ def test_a_sweep_that_is_told_late_does_not_undo_the_next_attempt(modelled: Road
     assert record.move(job.id, JobEvent.LEASE_LOST, fence=2)
     assert modelled.job(job).status is JobStatus.QUEUED
     assert not attempts.finish(job.id, 2, {}, prompt_tokens=1, completion_tokens=1, first_token_ms=1)
+    assert not attempts.fail(job.id, 2, {"late": True})
+    assert not attempts.cancelled(job.id, 2)
+    assert attempts.begin(job.id, 3, "w3") is not None
 
 
 def test_one_row_that_sql_refuses_does_not_stop_the_record(modelled: Road) -> None:

@@ -45,7 +45,7 @@ def test_a_lost_lease_is_queued_again_and_told(modelled: Road) -> None:
     lose(modelled)
     assert list(sweep(modelled, "requeued")["requeued"]) == [job.id]
     again = modelled.job(job)
-    assert (again.status, again.fence, again.attempts) == (JobStatus.QUEUED, 1, 1)
+    assert (again.status, again.fence, again.attempts) == (JobStatus.QUEUED, 2, 1)
     assert modelled.depth() == 1
 
 
