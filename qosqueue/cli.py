@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qosqueue import __version__
-from qosqueue.commands import doctor, job, key, model, queue, tenant, up, user, watchdog, worker
+from qosqueue.commands import audit, doctor, job, key, model, queue, tenant, up, user, watchdog, worker
 from qosqueue.errors import QosqueueError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ for name, group in (
     ("job", job.app),
     ("worker", worker.app),
     ("watchdog", watchdog.app),
+    ("audit", audit.app),
 ):
     app.add_typer(group, name=name)
 

@@ -22,6 +22,7 @@ from qosqueue.service.online import Online
 from qosqueue.service.queues import Queues
 from qosqueue.service.users import Users
 from qosqueue.service.watchdog import Watchdog
+from qosqueue.service.withdrawals import Withdrawals
 from qosqueue.settings import Settings
 from qosqueue.store.job_record import JobRecord
 from qosqueue.store.session import Store, open_store
@@ -75,10 +76,10 @@ def build(settings: Settings) -> Services:
         users=Users(store),
         catalog=catalog,
         admission=admission,
-        jobs=Jobs(admission, record, publisher, scripts),
-        online=Online(admission, publisher, reader, queues, scripts, FinishedRequests(record)),
+        jobs=Jobs(admission, record, publisher, scripts, store),
+        online=Online(admission, publisher, reader, queues, scripts, FinishedRequests(record), Withdrawals(scripts)),
         queues=queues,
         replicas=replicas,
         attempts=attempts,
-        watchdog=Watchdog(scripts, store, record, attempts),
+        watchdog=Watchdog(scripts, store, record, attempts, queues),
     )

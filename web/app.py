@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-from pathlib import Path
-
 from flask import Flask, Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.models.info import Info
@@ -15,7 +11,9 @@ from flask_openapi.types import ResponseDict
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from qosqueue import __version__
+from qosqueue.service.session_key import session_key
 from qosqueue.settings import load_settings
+from qosqueue.telemetry.logs import log_to_stderr
 from qosqueue.wiring import Services, build
 from qosqueue_web import admin, security
 from qosqueue_web.api import errors, headers
@@ -35,9 +33,12 @@ _FAILURES: ResponseDict = dict.fromkeys((400, 401, 404, 405, 413, 415, 429, 500,
 def create_app(services: Services | None = None) -> Flask:
     """The WSGI application over `services`; without them, over those that the environment's settings describe.
 
-    Raises SettingsError, StoreUnavailable or BrokerUnavailable with one clear line.
+    Without them this is the process's start, so its logging is set up too. Raises SettingsError, StoreUnavailable or BrokerUnavailable with one clear line.
     """
-    services = services or build(load_settings())
+    if services is None:
+        settings = load_settings()
+        log_to_stderr(settings.log_level)
+        services = build(settings)
     app = OpenAPI(
         "qosqueue_web",
         info=Info(title="qosqueue", version=__version__),
@@ -51,7 +52,7 @@ def create_app(services: Services | None = None) -> Flask:
     app.openapi_version = OPENAPI_VERSION
     app.request_class = StrictRequest
     app.config["MAX_CONTENT_LENGTH"] = services.settings.max_body_bytes
-    app.secret_key = secret_key(services.settings.home)
+    app.secret_key = session_key(services.settings.home)
     headers.register(app)
     security.register(app)
     errors.register(app)
@@ -62,27 +63,6 @@ def create_app(services: Services | None = None) -> Flask:
         hops = services.settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
     return app
-
-
-def secret_key(home: Path) -> bytes:
-    """The key that signs sessions, from `home`/secret_key; made once, readable by its owner only.
-
-    Several web processes may start at the same moment: each writes its own file, and the first to link it wins.
-    """
-    path = home / "secret_key"
-    if not path.exists():
-        home.mkdir(parents=True, exist_ok=True)
-        mine = home / f"secret_key.{secrets.token_hex(8)}"
-        handle = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_hex(32).encode())
-        try:
-            os.link(mine, path)
-        except FileExistsError:
-            return path.read_bytes()
-        finally:
-            mine.unlink()
-    return path.read_bytes()
 
 
 def _add_api(app: OpenAPI, services: Services) -> None:

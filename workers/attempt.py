@@ -14,16 +14,11 @@ from qosqueue.broker.leases import LEASE_LOST
 from qosqueue.broker.replies import ReplyWriter
 from qosqueue.errors import EngineError, StoreUnavailable
 from qosqueue.service.attempts import Attempts
+from qosqueue.service.failures import EXPIRED
 from qosqueue.store.clock import now_ms
 from qosqueue_workers.engines.base import CANCELLED, Choices, Completion, Engine, EngineRefused, EngineRequest
 from qosqueue_workers.sinks import JobSink, ReplySink, Sink
 
-EXPIRED = {
-    "status": 504,
-    "code": "deadline_exceeded",
-    "message": "The request waited longer than it may.",
-    "param": None,
-}
 NO_REPLICA = {
     "status": 503,
     "code": "model_unavailable",

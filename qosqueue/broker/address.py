@@ -62,7 +62,7 @@ def kombu_url(settings: Settings) -> str:
     return url
 
 
-def connect(settings: Settings, *, socket_timeout_s: float | None = 5.0) -> redis.Redis:
+def connect(settings: Settings, *, socket_timeout_s: float | None = 2.0) -> redis.Redis:
     """Client that answers in bytes and never tries again by itself: an error comes at once, as redis.RedisError.
 
     `socket_timeout_s` bounds every read; a caller that blocks longer in one command gives more, or None for no

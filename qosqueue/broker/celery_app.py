@@ -105,7 +105,7 @@ def _fifo(settings: Settings) -> dict[str, Any]:
 def _connection() -> dict[str, Any]:
     # One more try after a tenth of a second, for a connection that an idle pool kept too long; then the error is told.
     once_more = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0, "interval_max": 0.1}
-    return {"socket_timeout": 5, "socket_connect_timeout": 2, **once_more}
+    return {"socket_timeout": 2, "socket_connect_timeout": 2, **once_more}
 
 
 def _queue(name: str) -> Queue:

@@ -19,7 +19,7 @@ import structlog
 from qosqueue.broker.scripts import Scripts
 from qosqueue.policy.reference.message import Delivery
 
-Outcome = Literal["done", "requeue"]
+Outcome = Literal["done", "requeue", "dead"]
 RENEWALS_PER_LEASE = 3
 LOST, CANCELLED = 0, 2
 LEASE_LOST = "lease lost"
@@ -121,12 +121,16 @@ class LeaseTable:
                 if self._closed:
                     return
             try:
-                self._settle_what_waits()
                 if time.monotonic() >= due_s:
                     self._renew()
                     due_s = time.monotonic() + interval_s
+                self._settle_what_waits()
             except redis.RedisError as error:
                 log.warning("leases cannot be renewed now", error=str(error), held=len(self._held))
+                due_s = min(due_s, time.monotonic() + min(interval_s, 0.5))
+            except Exception:
+                # The thread must live: without it every attempt of this process would lose its lease.
+                log.exception("the lease table goes on after a fault")
                 due_s = time.monotonic() + min(interval_s, 0.5)
 
     def _renew(self) -> None:
@@ -177,4 +181,6 @@ _tables_lock = threading.Lock()
 def table_of_process(url: str, group: str, connect: Callable[[], redis.Redis], lease_ms: int) -> LeaseTable:
     """The table of this process for one group on one Redis, made when it is first asked for."""
     with _tables_lock:
-        return _tables.setdefault((url, group), LeaseTable(connect, group, lease_ms=lease_ms))
+        if (url, group) not in _tables:
+            _tables[url, group] = LeaseTable(connect, group, lease_ms=lease_ms)
+        return _tables[url, group]

@@ -17,6 +17,8 @@ from typing import Any, Literal
 import redis
 import structlog
 
+from qosqueue.broker.scripts import source
+
 Kind = Literal["started", "chunk", "done", "failed"]
 
 # A web process that does not read for so long, or by so many events, is gone: its stream must not grow for ever.
@@ -47,18 +49,15 @@ class ReplyWriter:
     """The worker's side: writes events for one request. Raises redis.RedisError when Redis is away."""
 
     def __init__(self, client: redis.Redis, group: str, address: str, request_id: str, fence: int) -> None:
-        self._client = client
+        self._append = client.register_script(source("reply"))
         self._key = stream_key(group, address)
-        self._head: dict[Any, Any] = {"id": request_id, "fence": fence}
+        self._head = {"id": request_id, "fence": fence}
 
     def write(self, kind: Kind, data: dict[str, Any]) -> None:
         """Append one event. Without a reader the stream expires by itself."""
         fields = {**self._head, "kind": kind, "data": json.dumps(data)}
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.xadd(self._key, fields, maxlen=KEEP_EVENTS, approximate=True)
-            if kind != "chunk":
-                pipe.expire(self._key, KEEP_S)
-            pipe.execute()
+        flat: list[Any] = [part for field in fields.items() for part in field]
+        self._append(keys=[self._key], args=[KEEP_EVENTS, KEEP_S, *flat])
 
 
 class ReplyReader:
@@ -109,17 +108,22 @@ class ReplyReader:
                 trimmed = last
                 for entry_id, fields in _entries(answer):
                     last = entry_id
-                    self._hand_out(fields)
+                    self._hand_out(entry_id, fields)
             except redis.RedisError as error:
                 log.warning("replies cannot be read now", error=str(error))
                 self._closed.wait(0.5)
 
-    def _hand_out(self, fields: dict[bytes, bytes]) -> None:
-        request_id = fields[b"id"].decode()
-        events = self._waiting.get(request_id)
-        if events is not None:
+    def _hand_out(self, entry_id: str, fields: dict[bytes, bytes]) -> None:
+        try:
             kind: Any = fields[b"kind"].decode()
-            events.put(Reply(request_id, int(fields[b"fence"]), kind, json.loads(fields[b"data"])))
+            reply = Reply(fields[b"id"].decode(), int(fields[b"fence"]), kind, json.loads(fields[b"data"]))
+        except (KeyError, ValueError):
+            # One entry that no worker of ours wrote must not end the answers of all others.
+            log.error("an entry of the reply stream is malformed", entry=entry_id, fields=sorted(map(str, fields)))
+            return
+        events = self._waiting.get(reply.request_id)
+        if events is not None:
+            events.put(reply)
 
 
 def _entries(answer: Any) -> list[tuple[str, dict[bytes, bytes]]]:

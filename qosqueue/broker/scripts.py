@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from importlib import resources
 from typing import Any, Literal, cast
 
@@ -18,6 +19,7 @@ Place = tuple[str, str]
 NAMES = ("submit", "dispatch", "renew", "settle", "withdraw", "rerank", "reap", "purge")
 
 
+@cache
 def source(name: str) -> str:
     """The full text of a script: its `#!` line if it has one, the prelude, its own lines."""
     folder = resources.files("qosqueue.broker").joinpath("lua")
@@ -69,7 +71,9 @@ class Scripts:
         flat = [part for lease in leases for part in lease]
         return [int(answer) for answer in self._call("renew", now_ms, lease_ms, *flat)]
 
-    def settle(self, *, tag: str, fence: int, outcome: Literal["done", "requeue"], now_ms: int | None = None) -> int:
+    def settle(
+        self, *, tag: str, fence: int, outcome: Literal["done", "requeue", "dead"], now_ms: int | None = None
+    ) -> int:
         """End one attempt: 0 stale, 1 as asked, 2 was to be requeued but its tenant had cancelled it."""
         return int(self._call("settle", now_ms, tag, fence, outcome))
 

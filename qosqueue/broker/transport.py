@@ -56,7 +56,8 @@ class QoS(stock.QoS):
         self._settle(delivery_tag, "done")
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        self._settle(delivery_tag, "requeue" if requeue else "done")
+        # Without requeueing a rejected message is a dead letter: nothing that was accepted is thrown away.
+        self._settle(delivery_tag, "requeue" if requeue else "dead")
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
         self.channel.leases.settle(tag, "requeue")
@@ -252,10 +253,12 @@ class Channel(stock.Channel):
             self.connection._deliver(loads(rung[1].decode()), name.rsplit(self.sep, 1)[0])
 
     def _deliver_leased(self, delivery: Delivery) -> None:
+        # Before it counts as held: one that cannot be read runs out of leases, and ends as a dead letter.
+        message = _payload(delivery)
         self.leases.hold(delivery)
         receipt = receipt_of(delivery)
         try:
-            self.connection._deliver(_payload(delivery), delivery.lane)
+            self.connection._deliver(message, delivery.lane)
         finally:
             if self.leases.held(receipt) and receipt not in self.qos._delivered:
                 self.leases.settle(receipt, "done")  # the consumer asked for no acknowledgement
@@ -271,8 +274,9 @@ class Channel(stock.Channel):
         delivery = self._pick(self._places_of([queue]))
         if delivery is None:
             raise Empty
+        message = _payload(delivery)
         self.leases.hold(delivery)
-        return _payload(delivery)
+        return message
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         message = super().basic_get(queue, no_ack=no_ack, **kwargs)

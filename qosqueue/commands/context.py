@@ -43,7 +43,7 @@ def open_services() -> Iterator[RecordServices]:
     """
     try:
         url = load_settings().sql_url()
-        _require_current(url)
+        require_current(url)
         store = open_store(url)
         try:
             yield RecordServices(store, Accounts(store), Catalog(store), Users(store), Audit(store))
@@ -66,7 +66,8 @@ def failure(message: str, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
-def _require_current(url: str) -> None:
+def require_current(url: str) -> None:
+    """Raise StoreUnavailable, with what to do, unless the database is there and has this version's tables."""
     file = sqlite_file(url)
     if file is not None and not file.exists():
         raise StoreUnavailable(f"no database at {file}: `qosqueue up` makes it (QOSQUEUE_HOME names the folder)")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from qosqueue.commands.context import actor
 from qosqueue.commands.output import JsonOption, print_json, print_table
 from qosqueue.commands.running import open_running
+from qosqueue.policy.lifecycle import TERMINAL
 from qosqueue.store.records import Job
 
 app = typer.Typer(help="Requests and what became of them.", no_args_is_help=True)
@@ -46,12 +49,18 @@ def list_(
 def cancel(job_id: JobId, json: JsonOption = False) -> None:
     """Take a job out of the queue, or stop it if it runs."""
     with open_running() as services:
-        job = services.jobs.cancel_any(job_id)
+        job = services.jobs.cancel_any(job_id, actor())
+    if not json and job.status not in TERMINAL:
+        print("told to stop; it ends within a moment", file=sys.stderr)
     _show(job, json)
 
 
 def _show(job: Job, json: bool) -> None:
     if json:
         print_json(asdict(job))
-    else:
-        print_table([asdict(job)], COLUMNS)
+        return
+    print_table([asdict(job)], COLUMNS)
+    if job.error is not None:
+        print(f"\nerror {job.error['code']}: {job.error['message']}")
+    if job.result is not None:
+        print(f"\n{job.result['choices'][0]['message']['content']}")

@@ -1,4 +1,4 @@
-"""`qosqueue model …`: list and add the models that may be asked for."""
+"""`qosqueue model …`: list, add, change and remove the models that may be asked for."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from qosqueue.commands.context import actor, open_services
+from qosqueue.commands.context import USAGE, actor, failure, open_services
 from qosqueue.commands.output import JsonOption, print_json, print_table
 from qosqueue.errors import InvalidField
+from qosqueue.ops.parts import model_fault
+from qosqueue.settings import load_settings
+from qosqueue.store.records import Model
 
 app = typer.Typer(help="The models that may be asked for.", no_args_is_help=True)
 
@@ -42,7 +45,7 @@ def add(
     enabled: Annotated[bool, typer.Option("--enable/--disable", help="whether it may be asked for")] = True,
     json: JsonOption = False,
 ) -> None:
-    """Add a model."""
+    """Add a model; the next worker that starts takes it in."""
     with open_services() as services:
         model = services.catalog.add_model(
             name,
@@ -54,11 +57,61 @@ def add(
             weight_class=weight_class,
             options=_parsed(options),
             enabled=enabled,
+            approve=_require_engine,
         )
+    _show(model, json)
+
+
+@app.command()
+def update(
+    name: Annotated[str, typer.Argument(help="what requests call it")],
+    memory_bytes: Annotated[int | None, typer.Option(help="memory of one replica")] = None,
+    context_tokens: Annotated[int | None, typer.Option(help="longest prompt and answer together")] = None,
+    slots: Annotated[int | None, typer.Option(help="requests that one replica runs at once")] = None,
+    options: Annotated[str | None, typer.Option(metavar="JSON", help="an object for the engine, all of it")] = None,
+    enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="whether it may be asked for")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Change a model; what is not named stays. Workers that run keep what they loaded until their next start."""
+    given: dict[str, object] = {
+        "memory_bytes": memory_bytes,
+        "context_tokens": context_tokens,
+        "slots": slots,
+        "enabled": enabled,
+    }
+    changes = {field: value for field, value in given.items() if value is not None}
+    with open_services() as services:
+        if options is not None:
+            changes["options"] = _parsed(options)
+        if not changes:
+            raise failure("model update: expected at least one field to change, got none", USAGE)
+        model = services.catalog.update_model(name, actor=actor(), approve=_require_engine, **changes)
+    _show(model, json)
+
+
+@app.command()
+def remove(name: Annotated[str, typer.Argument(help="what requests call it")], json: JsonOption = False) -> None:
+    """Take a model out of the catalog; jobs that name it stay on record."""
+    with open_services() as services:
+        model = services.catalog.remove_model(name, actor=actor())
+    if json:
+        print_json(asdict(model))
+    else:
+        print(f"removed {model.name}")
+
+
+def _show(model: Model, json: bool) -> None:
     if json:
         print_json(asdict(model))
     else:
         print_table([asdict(model)], COLUMNS)
+
+
+def _require_engine(model: Model) -> None:
+    """End the command for a model that no engine takes. Its files may be on another host: `--check` looks for them."""
+    fault = model_fault(load_settings(), model)
+    if fault is not None:
+        raise failure(fault, USAGE)
 
 
 def _parsed(options: str) -> dict[str, Any]:

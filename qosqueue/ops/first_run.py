@@ -1,20 +1,17 @@
-"""What does a home hold before anybody has used it? A secret key, a model, an administrator and demo tenants.
+"""What does a home hold before anybody has used it? A model, an administrator and demo tenants.
 
 Everything here is done once: what exists already, in whatever state, is left alone.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
 from dataclasses import dataclass
-from pathlib import Path
 
 from qosqueue.policy.terms import Tier
 from qosqueue.service.accounts import Accounts
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.users import Users
-from qosqueue.settings import Settings
 from qosqueue.store.records import NewKey, Role
 from qosqueue.store.session import Store
 
@@ -22,7 +19,6 @@ ACTOR = "qosqueue up"
 ADMIN_NAME = "admin"
 DEMO_TENANTS = {"acme-vip": Tier.VIP, "beta-standard": Tier.STANDARD, "gamma-basic": Tier.BASIC}
 PASSWORD_BYTES = 15
-SECRET_KEY_BYTES = 48
 
 MODEL_NAME = "smollm2"
 MODEL_SLOTS = 4
@@ -37,18 +33,6 @@ class People:
 
     admin_password: str | None
     keys: tuple[NewKey, ...]
-
-
-def ensure_secret_key(settings: Settings) -> Path:
-    """The file with the key that signs sessions; made at random, readable by its owner only."""
-    path = settings.home / "secret_key"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(SECRET_KEY_BYTES))
-    return path
 
 
 def ensure_model(store: Store) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from qosqueue.errors import Conflict
+from qosqueue.errors import Conflict, SettingsError
 
 FILE = "up.lock"
 
@@ -40,8 +40,16 @@ class Claim:
 
 @contextmanager
 def hold(home: Path) -> Iterator[Claim]:
-    """Claim the home for this process; raises Conflict with one line if another `up` has it."""
-    lock = os.open(home / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Claim the home for this process.
+
+    Raises Conflict with one line if another `up` has it, SettingsError if it is no folder that this user may write.
+    """
+    try:
+        lock = os.open(home / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SettingsError(
+            f"QOSQUEUE_HOME: expected a folder that this user may write, got {home} ({error.strerror})"
+        ) from error
     try:
         if not _try_lock(lock):
             other = _read(lock)
@@ -58,7 +66,7 @@ def serving(home: Path) -> Serving | None:
     """The `up` that serves the home now, or None."""
     try:
         lock = os.open(home / FILE, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         return None if _try_lock(lock) else _read(lock)

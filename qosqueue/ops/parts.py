@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from qosqueue.broker import embedded
-from qosqueue.ops.child import ends_with_parent, spawn
+from qosqueue.ops.child import describe_end, ends_with_parent, spawn
 from qosqueue.ops.supervise import Part, StartFailed
 from qosqueue.settings import PREFIX, Settings
+from qosqueue.store.records import Model
 
 CHECK_WITHIN_S = 60.0
 WORKER_GRACE_S = 30.0
-WEB_GRACE_S = 10.0
+# A request that is still open after this long is cut; its attempt runs on until the worker's grace ends.
+WEB_CUTS_AFTER_S = 25
+WEB_GRACE_S = 30.0
 LISTEN_BACKLOG = 1024
+# Any other fault of listening is one of the address.
+PORT_FAULTS = frozenset({errno.EADDRINUSE, errno.EACCES})
+# Exit code of the workers' check for a model that no engine takes.
+UNSOUND = 2
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -31,9 +41,13 @@ def listen(settings: Settings) -> socket.socket:
         family, _, _, _, address = found[0]
         return socket.create_server(address, family=family, backlog=LISTEN_BACKLOG)
     except OSError as error:
+        fix = (
+            "set --port or QOSQUEUE_PORT to a free one"
+            if error.errno in PORT_FAULTS
+            else "correct --host or QOSQUEUE_HOST"
+        )
         raise StartFailed(
-            f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}; "
-            "choose another with --port or --host"
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}; fix: {fix}"
         ) from error
 
 
@@ -62,7 +76,7 @@ def web_part(settings: Settings, listener: socket.socket) -> Part:
     command = [
         *(sys.executable, "-m", "gunicorn", "qosqueue_web.app:create_app()"),
         *("--worker-class", "gthread", "--workers", "1", "--threads", str(settings.web_threads)),
-        *("--bind", f"fd://{listener.fileno()}", "--graceful-timeout", str(int(WEB_GRACE_S) - 2)),
+        *("--bind", f"fd://{listener.fileno()}", "--graceful-timeout", str(WEB_CUTS_AFTER_S)),
         # Its default place is one file in the user's home: two instances would fight over it.
         "--no-control-socket",
     ]
@@ -75,12 +89,35 @@ def web_part(settings: Settings, listener: socket.socket) -> Part:
 
 
 def check_models(settings: Settings) -> None:
-    """Ask the workers' package whether every model of the catalog could be loaded; raises StartFailed in one line."""
+    """Ask the workers' package whether every model of the catalog could be loaded; raises StartFailed in one line.
+
+    The line is `model NAME: what is wrong; fix: what to do`.
+    """
+    code, words = _ask_workers(settings, ["--check"])
+    if code:
+        raise StartFailed(words)
+
+
+def model_fault(settings: Settings, model: Model, *, files_too: bool = False) -> str | None:
+    """Why no engine takes this model, or with `files_too` finds no files for it, in one line; None if all is well.
+
+    The model need not be in the catalog; no database is asked. Raises StartFailed if the check cannot run.
+    """
+    code, words = _ask_workers(
+        settings, ["--check-model", *(["--check"] if files_too else [])], json.dumps(asdict(model))
+    )
+    if code not in (0, UNSOUND):
+        raise StartFailed(words)
+    return words if code else None
+
+
+def _ask_workers(settings: Settings, arguments: list[str], stdin: str = "") -> tuple[int, str]:
+    """Exit code and last line of the workers' package run with these arguments."""
     try:
         told = subprocess.run(
-            [sys.executable, "-m", "qosqueue_workers", "--check"],
+            [sys.executable, "-m", "qosqueue_workers", *arguments],
             env=child_environment(settings),
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=CHECK_WITHIN_S,
@@ -88,9 +125,9 @@ def check_models(settings: Settings) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise StartFailed(f"the check of the models took longer than {CHECK_WITHIN_S:g} s") from error
-    if told.returncode:
-        lines = [line.strip() for line in (told.stdout + told.stderr).splitlines() if line.strip()]
-        raise StartFailed(lines[-1] if lines else f"the check of the models ended with code {told.returncode}")
+    lines = [line.strip() for line in (told.stdout + told.stderr).splitlines() if line.strip()]
+    last = lines[-1] if lines else f"the check of the models ended with {describe_end(told.returncode)}"
+    return told.returncode, last.removeprefix("qosqueue: ")
 
 
 def child_environment(settings: Settings) -> Mapping[str, str]:

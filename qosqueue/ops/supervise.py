@@ -18,6 +18,10 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 HEALTHY_AFTER_S = 60.0
 LOOK_EVERY_S = 1.0
+STOPPING = (
+    "stopping: waiting for running requests, up to 30 s, and for running jobs, up to 30 s more "
+    "(Ctrl-C again ends them now)"
+)
 
 # Waits at most so many seconds; the number of times that a stop was asked for so far.
 Wait = Callable[[float], int]
@@ -47,17 +51,30 @@ class _Kept:
 
 
 class Supervisor:
-    """Keeps parts alive. `tell` takes one line for the operator; `clock` is in seconds."""
+    """Keeps parts alive. `tell` takes one line for the operator; `clock` is in seconds.
 
-    def __init__(self, *, wait: Wait, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+    While a part runs, `pids` (a folder; None: nowhere) holds its process id as `NAME.pid`.
+    """
+
+    def __init__(
+        self,
+        *,
+        wait: Wait,
+        tell: Callable[[str], None],
+        pids: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._wait = wait
         self._tell = tell
+        self._pids = pids
         self._clock = clock
         self._kept: list[_Kept] = []
 
     def start(self, part: Part) -> None:
         """Start a part and keep it from now on."""
-        self._kept.append(_Kept(part, part.start(), self._clock()))
+        child = part.start()
+        self._kept.append(_Kept(part, child, self._clock()))
+        self._write_pid(part, child)
 
     def require_all_alive(self) -> None:
         """During start-up no part is started again: raises StartFailed for the first that has ended."""
@@ -80,8 +97,13 @@ class Supervisor:
                 self._start_again(kept)
 
     def drain(self) -> None:
-        """End all parts, the last started first, each within its grace; a further stop signal cuts the grace."""
+        """End all parts, the last started first, each within its grace; a further stop signal cuts the grace.
+
+        Somebody who asked for the stop is told what is waited for, and of each end.
+        """
         asked_before = self._wait(0)
+        if asked_before and self._kept:
+            self._tell(STOPPING)
         while self._kept:
             kept = self._kept.pop()
             if kept.child is not None:
@@ -91,12 +113,17 @@ class Supervisor:
         until = self._clock() + part.grace_s
         if child.poll() is None:
             child.terminate()
-        while child.poll() is None:
+        ended = ""
+        while not ended and child.poll() is None:
             left_s = until - self._clock()
-            if left_s <= 0 or self._wait(min(left_s, LOOK_EVERY_S)) > asked_before:
-                self._tell(f"{part.name} did not end in time: killed")
-                break
+            if left_s <= 0:
+                ended = "did not end in time: killed"
+            elif self._wait(min(left_s, LOOK_EVERY_S)) > asked_before and child.poll() is None:
+                ended = "killed"
+        if ended or asked_before:
+            self._tell(f"{part.name} {ended or 'has ended'}")
         kill_group(child)
+        self._drop_pid(part)
         # Nothing survives SIGKILL; this only collects the exit code.
         while child.poll() is None:
             self._wait(LOOK_EVERY_S)
@@ -104,6 +131,7 @@ class Supervisor:
     def _ended(self, kept: _Kept, code: int) -> None:
         if kept.child is not None:
             kill_group(kept.child)
+            self._drop_pid(kept.part)
         kept.child = None
         if self._clock() - kept.started_s >= HEALTHY_AFTER_S:
             kept.early_ends = 0
@@ -117,6 +145,7 @@ class Supervisor:
             self._pause(kept, f"could not be started: {error}")
         else:
             kept.started_s = self._clock()
+            self._write_pid(kept.part, kept.child)
             self._tell(f"{kept.part.name} is started again (process {kept.child.pid})")
 
     def _pause(self, kept: _Kept, what: str) -> None:
@@ -124,6 +153,15 @@ class Supervisor:
         kept.early_ends += 1
         kept.again_at_s = self._clock() + pause_s
         self._tell(f"{kept.part.name} {what}; next try in {pause_s:g} s")
+
+    def _write_pid(self, part: Part, child: Child) -> None:
+        if self._pids is not None:
+            self._pids.mkdir(parents=True, exist_ok=True)
+            (self._pids / f"{part.name}.pid").write_text(f"{child.pid}\n")
+
+    def _drop_pid(self, part: Part) -> None:
+        if self._pids is not None:
+            (self._pids / f"{part.name}.pid").unlink(missing_ok=True)
 
     def _idle_s(self) -> float:
         due = [kept.again_at_s - self._clock() for kept in self._kept if kept.child is None]

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 import redis
 
 from qosqueue.broker.address import client_url, connect
-from qosqueue.ops import announce, first_run, home_lock, parts
+from qosqueue.ops import announce, first_run, home_lock, parts, private
 from qosqueue.ops.signals import Signals
 from qosqueue.ops.supervise import StartFailed, Supervisor
 from qosqueue.service.accounts import Accounts
+from qosqueue.service.session_key import session_key
 from qosqueue.settings import Settings
 from qosqueue.store.schema import upgrade
 from qosqueue.store.session import open_store
@@ -44,8 +45,9 @@ def run(settings: Settings, *, demo_data: bool = True, as_json: bool = False) ->
     with home_lock.hold(home) as claim, parts.listen(settings) as listener, Signals() as signals:
         settings = settings.model_copy(update={"home": home, "port": listener.getsockname()[1]})
         claim.tell(settings.port)
-        supervisor = Supervisor(wait=signals.wait, tell=_tell)
+        supervisor = Supervisor(wait=signals.wait, tell=_tell, pids=home / "run")
         try:
+            private.keep_private(settings)
             _prepare(settings)
             _start_parts(settings, supervisor, signals, listener)
             _announce(settings, demo_data=demo_data, as_json=as_json)
@@ -61,7 +63,7 @@ def run(settings: Settings, *, demo_data: bool = True, as_json: bool = False) ->
 
 def _prepare(settings: Settings) -> None:
     upgrade(settings.sql_url())
-    first_run.ensure_secret_key(settings)
+    session_key(settings.home)
     store = open_store(settings.sql_url())
     try:
         first_run.ensure_model(store)

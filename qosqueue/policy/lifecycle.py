@@ -1,12 +1,12 @@
-"""Which moves may a job make? One table; the diagram in docs/design/lifecycle.md is generated from it."""
+"""Which moves may a job make? One table; the diagram in docs/design/lifecycle.md is generated from it.
+
+Several processes may ask for a move at once, and all but one come too late: a forbidden move is no error. It
+changes no row, and JobRecord.move says so with False.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
-
-
-class IllegalTransition(Exception):
-    """A lifecycle was asked for a move that its table does not have."""
 
 
 class JobStatus(StrEnum):
@@ -68,12 +68,13 @@ TRANSITIONS: dict[JobStatus, dict[JobEvent, JobStatus]] = {
 TERMINAL = frozenset(status for status, moves in TRANSITIONS.items() if not moves)
 
 
-def advance(status: JobStatus, event: JobEvent) -> JobStatus:
-    """The status after `event`; raises IllegalTransition if the table has no such move."""
-    try:
-        return TRANSITIONS[status][event]
-    except KeyError:
-        raise IllegalTransition(f"a job that is {status} cannot take the event {event}") from None
+# An event leads to one status wherever it is legal: an UPDATE can set it without reading the row first.
+_TARGETS = {event: status for moves in TRANSITIONS.values() for event, status in moves.items()}
+
+
+def target(event: JobEvent) -> JobStatus:
+    """The status after `event`, from wherever it is legal: what an UPDATE sets."""
+    return _TARGETS[event]
 
 
 def sources(event: JobEvent) -> frozenset[JobStatus]:

@@ -11,12 +11,13 @@ from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from qosqueue.errors import BrokerUnavailable, NotFound
+from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.profile import Facts, make_profile
 from qosqueue.policy.refusal import Refusal
+from qosqueue.service.asked_model import find_model
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.requests import Admitted, JobRequest
-from qosqueue.store.records import Model, Tenant
+from qosqueue.store.records import Tenant
 
 
 class Admission:
@@ -34,7 +35,7 @@ class Admission:
 
     def admit(self, tenant: Tenant, request: JobRequest) -> Admitted | Refusal:
         """The request's model and profile, or why it is refused. Raises BrokerUnavailable, StoreUnavailable."""
-        model = self._model(request.model)
+        model = find_model(self._catalog, request.model)
         if isinstance(model, Refusal):
             return model
         profile = make_profile(
@@ -56,15 +57,6 @@ class Admission:
         except redis.RedisError as error:
             raise BrokerUnavailable(f"quotas cannot be counted: {error}") from error
         return refusal or Admitted(model, profile)
-
-    def _model(self, name: str) -> Model | Refusal:
-        try:
-            model = self._catalog.get_model(name)
-        except NotFound:
-            model = None
-        if model is None or not model.enabled:
-            return Refusal(404, "model_not_found", f"The model {name!r} does not exist.", param="model")
-        return model
 
     def _over_quota(self, tenant: Tenant, what: str, limit: int | None, cost: int) -> Refusal | None:
         if limit is None:

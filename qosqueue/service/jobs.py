@@ -13,12 +13,14 @@ from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import BrokerUnavailable, NotFound, StoreUnavailable
 from qosqueue.policy.lifecycle import TERMINAL, JobEvent, JobStatus
 from qosqueue.policy.refusal import Refusal
+from qosqueue.service import audit
 from qosqueue.service.admission import Admission
 from qosqueue.service.requests import JobRequest, new_row, wire_message
 from qosqueue.store.clock import now_ms
 from qosqueue.store.ids import new_id
 from qosqueue.store.job_record import JobRecord
 from qosqueue.store.records import Job, Tenant
+from qosqueue.store.session import Store
 
 FIRST_LOOK_S = 0.02
 LAST_LOOK_S = 0.25
@@ -29,11 +31,14 @@ log = structlog.get_logger(__name__)
 class Jobs:
     """Asynchronous requests. The row is committed before the message is queued: what was accepted is never lost."""
 
-    def __init__(self, admission: Admission, record: JobRecord, publisher: Publisher, scripts: Scripts) -> None:
+    def __init__(
+        self, admission: Admission, record: JobRecord, publisher: Publisher, scripts: Scripts, store: Store
+    ) -> None:
         self._admission = admission
         self._record = record
         self._publisher = publisher
         self._scripts = scripts
+        self._store = store
 
     def submit(self, tenant: Tenant, request: JobRequest) -> Job | Refusal:
         """Record and queue one job. Raises StoreUnavailable or BrokerUnavailable: then it was not accepted."""
@@ -42,6 +47,8 @@ class Jobs:
             return admitted
         row = new_row(new_id("job"), tenant, request, admitted.profile, status=JobStatus.ACCEPTED)
         self._record.insert([row])
+        # Before the publish: a worker may begin at once, and must not seem to have begun before this.
+        queued_ms = now_ms()
         message = wire_message(row["id"], request, row["created_ms"], admitted.profile, reply=None)
         try:
             self._publisher.publish(row["id"], request.model, admitted.profile, message)
@@ -55,7 +62,7 @@ class Jobs:
             )
             raise
         try:
-            self._record.move(row["id"], JobEvent.ENQUEUED, queued_ms=now_ms())
+            self._record.move(row["id"], JobEvent.ENQUEUED, queued_ms=queued_ms)
             return self.find(row["id"])
         except StoreUnavailable as error:
             # Recorded and queued: it is accepted, and the worker's own move does without this one.
@@ -93,9 +100,22 @@ class Jobs:
             self._withdraw(job_id)
         return self.get(tenant_id, job_id)
 
-    def cancel_any(self, job_id: str) -> Job:
-        """The same for an operator."""
-        return self.cancel(self.find(job_id).tenant_id, job_id)
+    def cancel_any(self, job_id: str, actor: str) -> Job:
+        """The same for an operator; leaves an audit entry, unless the job was final before."""
+        before = self.find(job_id)
+        after = self.cancel(before.tenant_id, job_id)
+        if before.status not in TERMINAL:
+            # A running job may still say `running` here: it has been told to stop.
+            with self._store.session() as session:
+                audit.append(
+                    session,
+                    actor=actor,
+                    action="job.cancel",
+                    subject=job_id,
+                    before={"status": before.status},
+                    after={"status": after.status},
+                )
+        return after
 
     def list(self, tenant_id: str | None, limit: int, before: str | None = None) -> list[Job]:
         """A page of jobs, newest first; `before` is the id of the last one seen. None as tenant: everybody's."""

@@ -18,32 +18,22 @@ import structlog
 from qosqueue.broker.publish import Publisher
 from qosqueue.broker.replies import Reply, ReplyReader
 from qosqueue.broker.scripts import Scripts
+from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.lifecycle import JobStatus
 from qosqueue.policy.profile import Profile
 from qosqueue.policy.refusal import Refusal
 from qosqueue.service.admission import Admission
+from qosqueue.service.failures import EXPIRED, WORKER_LOST
 from qosqueue.service.finished import FinishedRequests
 from qosqueue.service.queues import Queues
 from qosqueue.service.requests import JobRequest, new_row, wire_message
+from qosqueue.service.withdrawals import Withdrawals
 from qosqueue.store.clock import now_ms
 from qosqueue.store.ids import new_id
 from qosqueue.store.records import Tenant
 
 IDLE_S = 0.5
 GONE_AFTER_LOOKS = 4
-
-LOST = {
-    "status": 503,
-    "code": "worker_lost",
-    "message": "The worker that ran this request was lost. Try again.",
-    "param": None,
-}
-EXPIRED = {
-    "status": 504,
-    "code": "deadline_exceeded",
-    "message": "The request waited longer than it may.",
-    "param": None,
-}
 
 log = structlog.get_logger(__name__)
 
@@ -104,6 +94,7 @@ class OnlineCall:
         queues: Queues,
         scripts: Scripts,
         finished: FinishedRequests,
+        withdrawals: Withdrawals,
     ) -> None:
         self.id: str = row["id"]
         self.profile = profile
@@ -113,6 +104,7 @@ class OnlineCall:
         self._queues = queues
         self._scripts = scripts
         self._finished = finished
+        self._withdrawals = withdrawals
         self._fence = 0
         self._began = False
         # Nothing of it is left to take back: a worker gave the last word, or the dead letter is kept.
@@ -126,7 +118,8 @@ class OnlineCall:
             try:
                 reply = self._replies.get(timeout=idle_s)
             except queue.Empty:
-                if now_ms() > self._row["expires_ms"]:
+                # Its time to live is for waiting: what has begun is not cut off by it.
+                if self._fence == 0 and now_ms() > self._row["expires_ms"]:
                     yield self._fail(JobStatus.EXPIRED, EXPIRED)
                     return
                 place = self._queues.place_of(self.id)
@@ -153,7 +146,8 @@ class OnlineCall:
         try:
             self._scripts.withdraw(task=self.id)
         except redis.RedisError as error:
-            # Its lease or its time to live ends it all the same.
+            # Else it would hold its slot, or its place in the queue, although nobody waits.
+            self._withdrawals.add(self.id)
             log.warning("a request whose client left cannot be withdrawn now", request=self.id, error=str(error))
         self._end(JobStatus.CANCELLED)
 
@@ -183,14 +177,14 @@ class OnlineCall:
                     "first_token_ms": self._row["created_ms"] + data["first_token_ms"],
                 }
                 self._over = True
-                self._end(JobStatus.CANCELLED if data["finish_reason"] == "cancelled" else JobStatus.SUCCEEDED)
+                self._end(JobStatus.SUCCEEDED)
                 return Done(**data)
             case "failed":
                 self._over = True
                 return self._fail(JobStatus.FAILED, data)
 
     def _lost(self) -> Failed:
-        return self._fail(JobStatus.FAILED, LOST)
+        return self._fail(JobStatus.FAILED, WORKER_LOST)
 
     def _fail(self, status: JobStatus, error: dict[str, Any]) -> Failed:
         self._row["error"] = error
@@ -214,6 +208,7 @@ class Online:
         queues: Queues,
         scripts: Scripts,
         finished: FinishedRequests,
+        withdrawals: Withdrawals,
     ) -> None:
         self._admission = admission
         self._publisher = publisher
@@ -221,6 +216,7 @@ class Online:
         self._queues = queues
         self._scripts = scripts
         self._finished = finished
+        self._withdrawals = withdrawals
 
     def start(self, tenant: Tenant, request: JobRequest) -> OnlineCall | Refusal:
         """Queue one request. Raises BrokerUnavailable: then it was not accepted."""
@@ -232,12 +228,25 @@ class Online:
         message = wire_message(row["id"], request, row["created_ms"], admitted.profile, reply=self._reader.address)
         try:
             self._publisher.publish(row["id"], request.model, admitted.profile, message)
-        except BaseException:
+        except BaseException as error:
             self._reader.forget(row["id"])
+            if isinstance(error, BrokerUnavailable):
+                # Perhaps only the answer was lost: nobody would read what the worker makes of the message.
+                self._withdrawals.add(row["id"])
             raise
-        return OnlineCall(row, admitted.profile, replies, self._reader, self._queues, self._scripts, self._finished)
+        return OnlineCall(
+            row,
+            admitted.profile,
+            replies,
+            self._reader,
+            self._queues,
+            self._scripts,
+            self._finished,
+            self._withdrawals,
+        )
 
     def close(self) -> None:
-        """Stop reading replies and write down what has ended."""
+        """Stop reading replies, withdraw what still is to be, and write down what has ended."""
         self._reader.close()
+        self._withdrawals.close()
         self._finished.close()

@@ -9,22 +9,28 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+import structlog
+from sqlalchemy import Text, cast, delete, insert, select
 
 from qosqueue.broker.scripts import Scripts
-from qosqueue.policy.lifecycle import JobEvent
+from qosqueue.errors import StoreUnavailable
+from qosqueue.policy.lifecycle import JobEvent, JobStatus
 from qosqueue.policy.profile import STARVES_AFTER_MS
 from qosqueue.policy.reference.message import Reaped
 from qosqueue.policy.terms import TIERS, WEIGHT_CLASSES, lane_name
 from qosqueue.service.attempts import Attempts
+from qosqueue.service.queues import Queues
 from qosqueue.store.clock import now_ms
-from qosqueue.store.job_record import JobRecord
+from qosqueue.store.job_record import JobRecord, OverdueJob
 from qosqueue.store.session import Store
 from qosqueue.store.tables import WatchdogRunRow
 
 AT_ONCE = 500
 AGED_AT_MOST = 100
+# Runs that did something (or failed), and runs that found nothing to do: at two a second these are five minutes.
 KEEP_RUNS = 5_000
+KEEP_IDLE_RUNS = 600
+ERROR_AT_MOST = 500
 
 EXHAUSTED = {
     "status": 500,
@@ -32,13 +38,25 @@ EXHAUSTED = {
     "message": "Every attempt ended with the loss of its worker; the job is kept as a dead letter.",
     "param": None,
 }
-# A row that still waits so long after its time to live has lost its message: it gets its answer from here.
+LOST = {
+    "status": 503,
+    "code": "worker_lost",
+    "message": "The queue knows nothing of this job any more: its worker was lost, and its message too.",
+    "param": None,
+}
+# A row so long after its time to live may have lost its message: then it gets its answer from here.
 OVERDUE_AFTER_MS = 60_000
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class WatchdogRun:
-    """One run: its task, when it began (ms since the epoch), how long it took (µs), what it did."""
+    """One run: its task, when it began (ms since the epoch), how long it took (µs), what it did.
+
+    On record the outcome holds only what was done: it is empty for a run that found nothing to do. That of a run
+    that failed is `{"error": why}`.
+    """
 
     task: str
     started_ms: int
@@ -49,13 +67,15 @@ class WatchdogRun:
 class Watchdog:
     """Reaps lost leases, expires what is past its time to live, lets what starves into the aging lanes."""
 
-    def __init__(self, scripts: Scripts, store: Store, record: JobRecord, attempts: Attempts) -> None:
+    def __init__(self, scripts: Scripts, store: Store, record: JobRecord, attempts: Attempts, queues: Queues) -> None:
         self._scripts = scripts
+        self._queues = queues
         self._store = store
         self._record = record
         self._attempts = attempts
         self._untold: list[Callable[[], object]] = []
         self._telling = threading.Lock()
+        self._looked_at: OverdueJob | None = None
 
     def reap(self) -> WatchdogRun:
         """Requeue lost leases; tell the record what died, expired or was withdrawn."""
@@ -81,10 +101,24 @@ class Watchdog:
             while self._untold:
                 self._untold[0]()
                 self._untold.pop(0)
-        overdue = self._record.overdue(now_ms() - OVERDUE_AFTER_MS, AT_ONCE)
-        for job_id in overdue:
-            self._attempts.expire(job_id)
-        return asdict(reaped) | {"overdue": overdue}
+        return asdict(reaped) | {"overdue": self._end_overdue()}
+
+    def _end_overdue(self) -> list[str]:
+        found = self._record.overdue(now_ms() - OVERDUE_AFTER_MS, AT_ONCE, self._looked_at)
+        # Some may run on for hours, with their leases: the next sweep looks at the next ones, and then again from
+        # the oldest on.
+        self._looked_at = found[-1] if len(found) == AT_ONCE else None
+        return [job.id for job in found if self._end(job)]
+
+    def _end(self, job: OverdueJob) -> bool:
+        """Give a job its end if nobody else will. The row was read before the queue is asked: what has ended in
+        between is final, and takes no further move."""
+        place = self._queues.place_of(job.id)
+        if place.dead and job.status is not JobStatus.ACCEPTED:
+            return self._record.move(job.id, JobEvent.ERRORED, finished_ms=now_ms(), error=EXHAUSTED)
+        if job.status is not JobStatus.RUNNING:
+            return self._attempts.expire(job.id)
+        return not place.known and self._record.move(job.id, JobEvent.ERRORED, finished_ms=now_ms(), error=LOST)
 
     def _moves(self, reaped: Reaped) -> list[Callable[[], object]]:
         lost = [
@@ -114,10 +148,34 @@ class Watchdog:
 
     def _run(self, task: str, work: Callable[[], dict[str, Any]]) -> WatchdogRun:
         started_ms, begin_ns = now_ms(), time.perf_counter_ns()
-        outcome = work()
-        run = WatchdogRun(task, started_ms, (time.perf_counter_ns() - begin_ns) // 1000, outcome)
+
+        def run(outcome: dict[str, Any]) -> WatchdogRun:
+            return WatchdogRun(task, started_ms, (time.perf_counter_ns() - begin_ns) // 1000, outcome)
+
+        try:
+            outcome = work()
+        except Exception as error:
+            self._keep_failed(run({"error": f"{type(error).__name__}: {error}".partition("\n")[0][:ERROR_AT_MOST]}))
+            raise
+        done = run(outcome)
+        self._keep(done)
+        return done
+
+    def _keep_failed(self, run: WatchdogRun) -> None:
+        try:
+            self._keep(run)
+        except StoreUnavailable as error:
+            # What made the run fail is raised all the same, and may well be this.
+            log.warning("a failed run of the watchdog is not on record", task=run.task, error=str(error))
+
+    def _keep(self, run: WatchdogRun) -> None:
+        done = {what: tasks for what, tasks in run.outcome.items() if tasks}
+        # Text, because PostgreSQL compares no JSON. Each run clears away its own kind.
+        is_idle = cast(WatchdogRunRow.outcome, Text) == "{}"
+        same_kind, keep = (~is_idle, KEEP_RUNS) if done else (is_idle, KEEP_IDLE_RUNS)
+        first_to_go = (
+            select(WatchdogRunRow.id).where(same_kind).order_by(WatchdogRunRow.id.desc()).offset(keep).limit(1)
+        )
         with self._store.session() as session:
-            session.execute(insert(WatchdogRunRow), [asdict(run)])
-            newest = session.scalar(select(func.max(WatchdogRunRow.id))) or 0
-            session.execute(delete(WatchdogRunRow).where(WatchdogRunRow.id <= newest - KEEP_RUNS))
-        return run
+            session.execute(insert(WatchdogRunRow), [asdict(run) | {"outcome": done}])
+            session.execute(delete(WatchdogRunRow).where(same_kind, WatchdogRunRow.id <= first_to_go.scalar_subquery()))

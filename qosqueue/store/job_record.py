@@ -5,18 +5,26 @@ A move by a worker shows its fence: an attempt whose lease went to another can w
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, tuple_, update
 
-from qosqueue.policy.lifecycle import TRANSITIONS, JobEvent, JobStatus, sources
+from qosqueue.policy.lifecycle import TERMINAL, JobEvent, JobStatus, sources, target
 from qosqueue.store.records import Job, job_of
 from qosqueue.store.session import Store
 from qosqueue.store.tables import JobRow
 
-_TARGET: dict[JobEvent, JobStatus] = {
-    event: status for moves in TRANSITIONS.values() for event, status in moves.items()
-}
+OPEN = tuple(status for status in JobStatus if status not in TERMINAL)
+
+
+@dataclass(frozen=True)
+class OverdueJob:
+    """A job that has not ended although its time to live has."""
+
+    id: str
+    status: JobStatus
+    created_ms: int
 
 
 class JobRecord:
@@ -31,11 +39,14 @@ class JobRecord:
             session.execute(insert(JobRow), rows)
 
     def move(self, job_id: str, event: JobEvent, *, fence: int | None = None, **columns: Any) -> bool:
-        """Let `event` happen to a job and set `columns`; False if the lifecycle or the fence forbids it."""
+        """Let `event` happen to a job and set `columns`.
+
+        A move that the lifecycle or the fence forbids changes nothing and returns False: another process was first.
+        """
         statement = (
             update(JobRow)
             .where(JobRow.id == job_id, JobRow.status.in_(sources(event)))
-            .values(status=_TARGET[event], **columns)
+            .values(status=target(event), **columns)
         )
         if fence is not None:
             # Once its lease is lost, an attempt may say no more: the row already stands at the next one's fence.
@@ -59,15 +70,20 @@ class JobRecord:
             found = session.scalar(select(JobRow.status).where(JobRow.id == job_id))
             return None if found is None else JobStatus(found)
 
-    def overdue(self, expired_before_ms: int, limit: int) -> list[str]:
-        """Ids of jobs that wait although their time to live ended before an instant."""
+    def overdue(self, expired_before_ms: int, limit: int, after: OverdueJob | None = None) -> list[OverdueJob]:
+        """Jobs that wait or run although their time to live ended before an instant; the oldest, from `after` on."""
         query = (
-            select(JobRow.id)
-            .where(JobRow.status.in_((JobStatus.ACCEPTED, JobStatus.QUEUED)), JobRow.expires_ms < expired_before_ms)
+            select(JobRow.id, JobRow.status, JobRow.created_ms)
+            .where(JobRow.status.in_(OPEN), JobRow.expires_ms < expired_before_ms)
+            .order_by(JobRow.created_ms, JobRow.id)
             .limit(limit)
         )
+        if after is not None:
+            query = query.where(tuple_(JobRow.created_ms, JobRow.id) > (after.created_ms, after.id))
         with self._store.session() as session:
-            return list(session.scalars(query))
+            return [
+                OverdueJob(job_id, JobStatus(status), created) for job_id, status, created in session.execute(query)
+            ]
 
     def newest(self, *, tenant_id: str | None, limit: int, before: Job | None = None) -> list[Job]:
         """Jobs, newest first, from just before `before` on: a page that no later arrival shifts."""

@@ -1,4 +1,7 @@
-"""Which rows must exist before anything else? The three tiers, with their weights and default targets."""
+"""Which rows must exist before anything else? The three tiers, with their weights and default targets.
+
+Priorities and latency targets are the constants of qosqueue.policy, which scheduling reads; the rows only show them.
+"""
 
 from __future__ import annotations
 

@@ -112,6 +112,7 @@ def parse_url(url: str) -> URL:
     return parsed
 
 
+# Parameters are hidden in both: the text of an SQL error gets into logs, and a prompt must not.
 def _sqlite_engine(url: URL, busy_timeout_ms: int) -> Engine:
     engine = create_engine(
         url,
@@ -120,6 +121,7 @@ def _sqlite_engine(url: URL, busy_timeout_ms: int) -> Engine:
         max_overflow=128,
         pool_timeout=busy_timeout_ms / 1000,
         connect_args={"timeout": busy_timeout_ms / 1000},
+        hide_parameters=True,
     )
 
     @event.listens_for(engine, "connect")
@@ -127,7 +129,9 @@ def _sqlite_engine(url: URL, busy_timeout_ms: int) -> Engine:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {busy_timeout_ms:d}")
         _switch_to_wal(cursor, busy_timeout_ms)
-        cursor.execute("PRAGMA synchronous = NORMAL")
+        # NORMAL syncs a WAL only at its checkpoints: a power cut could take back committed rows, and with them
+        # jobs whose tenants were told that they are accepted.
+        cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 
@@ -158,6 +162,7 @@ def _postgresql_engine(url: URL, busy_timeout_ms: int) -> Engine:
         max_overflow=15,
         pool_timeout=busy_timeout_ms / 1000,
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+        hide_parameters=True,
     )
 
     @event.listens_for(engine, "connect")

@@ -33,7 +33,11 @@ class Base(DeclarativeBase):
 
 
 class TierRow(Base):
-    """A class of tenants: the priorities it may take (0 first), its weight and its default latency targets."""
+    """A class of tenants: the priorities it may take (0 first), its weight and its default targets.
+
+    New tenants take their weight from here. The rest shows whoever reads the database what the constants of
+    `qosqueue.policy` were when the row was made: scheduling goes by those, and a change here changes nothing.
+    """
 
     __tablename__ = "tiers"
     name: Mapped[str] = mapped_column(String(16), primary_key=True)
@@ -45,7 +49,7 @@ class TierRow(Base):
 
 
 class TenantRow(Base):
-    """Who is billed and treated fairly. A null target or limit means: the tier's default, no limit."""
+    """Who is billed and treated fairly. A null target or limit means: the default of the tier's constants, no limit."""
 
     __tablename__ = "tenants"
     id: Mapped[str] = mapped_column(String(32), primary_key=True)

@@ -25,7 +25,10 @@ def log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processor=structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0),
+            # Plain: the default prints local variables, and prompts are among them.
+            processor=structlog.dev.ConsoleRenderer(
+                colors=False, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+            ),
             foreign_pre_chain=shared,
         )
     )
@@ -33,5 +36,15 @@ def log_to_stderr(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(numeric)
     # Celery tells of every task twice; what happened to a request is in the record.
-    for chatty in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
+    for chatty in ("celery.worker.strategy", "celery.app.trace", "celery.pool", "celery.beat"):
         logging.getLogger(chatty).setLevel(max(numeric, logging.WARNING))
+    logging.getLogger("celery.worker.consumer.consumer").addFilter(without_bodies)
+
+
+def without_bodies(record: logging.LogRecord) -> bool:
+    """Shorten what Celery says of a message that it cannot run: its text quotes the whole body, prompts included."""
+    text = record.getMessage()
+    if "message body" in text:
+        record.msg, record.args = f"{text.strip().splitlines()[0]} (its body is not logged)", None
+        record.exc_info = None
+    return True

@@ -12,7 +12,7 @@ from tests.support.admin_site import Site, post, site_fixture  # noqa: F401
 
 STRANGER = None
 READERS = (Role.VIEWER, Role.OPERATOR, Role.ADMIN)
-WRITERS = (Role.OPERATOR, Role.ADMIN)
+WRITERS = (Role.ADMIN,)
 EVERYBODY = (STRANGER, *READERS)
 
 # Endpoint, method -> who may. A page without an entry here fails the first test.
@@ -90,7 +90,7 @@ def test_the_matrix_holds(furnished: Site, role: Role | None) -> None:
             assert answer.status_code == 403, (endpoint, answer.status_code)
 
 
-@pytest.mark.parametrize("role", [Role.VIEWER, STRANGER])
+@pytest.mark.parametrize("role", [Role.OPERATOR, Role.VIEWER, STRANGER])
 def test_who_may_not_change_changes_nothing(furnished: Site, role: Role | None) -> None:
     before = (furnished.accounts.list_tenants(), furnished.accounts.list_keys())
     client = furnished.visitor(role)
@@ -109,7 +109,7 @@ def test_nothing_is_changed_without_the_token(furnished: Site, token: str | None
             continue
         sent = {"name": "other", "tier": "basic", "weight": "1"} | ({} if token is None else {"csrf_token": token})
         answer = client.post(filled(pattern, furnished), data=sent)
-        assert answer.status_code in (400, 403), (endpoint, answer.status_code)
+        assert answer.status_code == 403, (endpoint, answer.status_code)
     assert (furnished.accounts.list_tenants(), furnished.accounts.list_keys()) == before
     assert client.get("/admin/queues").status_code == 200, "the forged logout must not have worked either"
 

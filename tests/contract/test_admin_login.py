@@ -168,7 +168,9 @@ def test_a_stranger_comes_back_to_the_page_he_asked_for(site: Site) -> None:
     assert answer.headers["Location"] == "/admin/login?next=/admin/tenants?sort%3Dname"
 
 
-def test_with_the_database_away_a_page_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_the_database_away_a_page_says_so(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     from qosqueue.errors import StoreUnavailable
     from qosqueue.store.session import Store
 
@@ -182,3 +184,5 @@ def test_with_the_database_away_a_page_says_so(site: Site, monkeypatch: pytest.M
         answer = client.get(path)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
         assert "The database is unavailable" in answer.text
+        assert "disk I/O" not in answer.text
+    assert caplog.messages == ["StoreUnavailable: database sqlite: disk I/O error"] * 2

@@ -30,7 +30,7 @@ MARKUP = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
 
 @pytest.fixture
 def client(site: Site) -> FlaskClient:
-    return site.visitor(Role.OPERATOR)
+    return site.visitor(Role.ADMIN)
 
 
 def row_of(site: Site, name: str) -> TenantRow:

@@ -94,7 +94,10 @@ class QueueMachine(RuleBasedStateMachine):
             self.reference.renew(self.now, lease_ms=lease_ms, leases=leases),
         )
 
-    @rule(whiches=st.lists(RECENT, min_size=1, max_size=4, unique=True), outcome=st.sampled_from(["done", "requeue"]))
+    @rule(
+        whiches=st.lists(RECENT, min_size=1, max_size=4, unique=True),
+        outcome=st.sampled_from(["done", "requeue", "dead"]),
+    )
     def settle(self, whiches: list[int], outcome: Any) -> None:
         for which in whiches:
             self.settled(*self.recent(which), outcome)
@@ -102,7 +105,7 @@ class QueueMachine(RuleBasedStateMachine):
     def settled(self, tag: str, fence: int, outcome: Any) -> None:
         self.same(
             self.scripts.settle(tag=tag, fence=fence, outcome=outcome, now_ms=self.now),
-            self.reference.settle(tag=tag, fence=fence, outcome=outcome),
+            self.reference.settle(self.now, tag=tag, fence=fence, outcome=outcome),
         )
 
     @rule(task=TASKS, lane=st.sampled_from(LANES), limit=st.integers(1, 3), purge=st.booleans())

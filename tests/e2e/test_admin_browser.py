@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -16,7 +16,6 @@ from qosqueue.store.records import Role
 from tests.support.admin_site import PASSWORD, Site, site_fixture  # noqa: F401
 from tests.support.fake_queues import lane, replica
 
-CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
     "--headless",
     "--no-sandbox",
@@ -34,13 +33,14 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A Chromium without a window."""
-    if not CHROMIUM.exists():
-        reason = f"no browser: {CHROMIUM} is missing (apt-get install chromium)"
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        reason = "no browser: no chromium on PATH (apt-get install chromium)"
         if os.environ.get("REQUIRE_BROWSER") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
     with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        started = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield started
         started.close()
 

@@ -14,6 +14,7 @@ from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.refusal import Refusal
 from qosqueue.policy.terms import TaskType
 from qosqueue.service.admission import Admission, seconds_until
+from qosqueue.service.asked_model import find_model
 from qosqueue.service.requests import Admitted, JobRequest
 from qosqueue.store.records import Tenant
 from tests.support.road import Road
@@ -87,6 +88,8 @@ def test_an_unknown_model(modelled: Road, name: str) -> None:
     refusal = admission(modelled).admit(modelled.tenant, JobRequest("/", name, {}, TaskType.ASYNC, 1, 1))
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code, refusal.param) == (404, "model_not_found", "model")
+    assert refusal == find_model(modelled.services.catalog, name), "the routes give the same answer"
+    assert len(refusal.message) < 200
 
 
 def test_a_disabled_model_is_as_good_as_none(modelled: Road) -> None:

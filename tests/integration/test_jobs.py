@@ -13,6 +13,7 @@ from qosqueue.errors import BrokerUnavailable, NotFound, StoreUnavailable
 from qosqueue.policy.lifecycle import JobEvent, JobStatus
 from qosqueue.policy.refusal import Refusal
 from qosqueue.policy.terms import Tier
+from qosqueue.service.audit import Audit
 from qosqueue.service.finished import FinishedRequests
 from qosqueue.service.jobs import Jobs
 from qosqueue.service.requests import new_row
@@ -38,7 +39,7 @@ class Watching:
 
 def jobs_with(road: Road, publisher: Any) -> Jobs:
     services = road.services
-    return Jobs(services.admission, JobRecord(services.store), publisher, services.scripts)
+    return Jobs(services.admission, JobRecord(services.store), publisher, services.scripts, services.store)
 
 
 @pytest.fixture
@@ -109,6 +110,17 @@ def test_a_running_job_is_told_to_stop_and_is_final_when_its_worker_says_so(mode
         assert words.get_message(timeout=5)["data"] == job.id.encode()
     assert modelled.services.attempts.cancelled(job.id, delivery)
     assert modelled.job(job).status is JobStatus.CANCELLED
+
+
+def test_an_operators_cancellation_leaves_an_audit_entry(modelled: Road) -> None:
+    job = modelled.submit()
+    jobs, trail = modelled.services.jobs, Audit(modelled.services.store)
+    assert jobs.cancel_any(job.id, "cli:somebody").status is JobStatus.CANCELLED
+    (entry,) = trail.list(subject=job.id)
+    assert (entry.actor, entry.action) == ("cli:somebody", "job.cancel")
+    assert (entry.before, entry.after) == ({"status": "queued"}, {"status": "cancelled"})
+    jobs.cancel_any(job.id, "cli:somebody")
+    assert len(trail.list(subject=job.id)) == 1, "a job that has ended is not changed"
 
 
 def test_waiting_ends_with_the_job_or_with_the_time(modelled: Road) -> None:

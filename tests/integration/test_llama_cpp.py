@@ -122,8 +122,11 @@ def test_memory_is_the_file_and_the_cache_of_every_slot(tiny: Path) -> None:
 
 def test_a_missing_model_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_for(512, path=str(tmp_path / "none.gguf"))
-    with pytest.raises(EngineError, match=r"^no model file at \S+none\.gguf$"):
-        engine.load()
+    for look in (engine.check, engine.load):
+        with pytest.raises(
+            EngineError, match=r"^model \S+: no model file at \S+none\.gguf; fix: correct the option `path`$"
+        ):
+            look()
     assert not engine.health().ok
 
     def gone(_name: str) -> None:
@@ -139,8 +142,10 @@ def test_a_missing_model_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.M
 def test_a_damaged_model_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.gguf"
     path.write_bytes(content)
-    with pytest.raises(EngineError, match=r"bad\.gguf is"):
-        engine_for(512, path=str(path)).load()
+    engine = engine_for(512, path=str(path))
+    for look in (engine.check, engine.load):
+        with pytest.raises(EngineError, match=r"^model \S+: \S+bad\.gguf is"):
+            look()
 
 
 def test_a_real_model_knows_the_capital_of_france() -> None:

@@ -99,6 +99,18 @@ def test_a_request_that_waited_too_long_fails_and_leaves_the_queue(modelled: Roa
     assert final(modelled, call).status is JobStatus.EXPIRED
 
 
+def test_an_answer_that_has_begun_outlives_the_time_to_live(modelled: Road) -> None:
+    call = modelled.call(ttl_ms=1)
+    pick(modelled)
+    say(modelled, call, 1, ("started", STARTED))
+    events = call.events(idle_s=0.05)
+    assert isinstance(next(events), Started)
+    assert [next(events) for _ in range(3)] == [Queued(None)] * 3
+    say(modelled, call, 1, ("done", DONE))
+    assert isinstance(next(events), Done)
+    call.close()
+
+
 def test_a_request_that_the_broker_forgot_ends(modelled: Road) -> None:
     call = modelled.call()
     modelled.services.redis.flushall()

@@ -50,6 +50,26 @@ def test_events_come_in_order_with_their_fence(redis_client: redis.Redis, reader
     eventually(lambda: redis_client.xlen(stream_key(GROUP, reader.address)) == 0, within_s=5)
 
 
+def test_a_malformed_entry_ends_nobody_elses_answer(redis_client: redis.Redis, reader: ReplyReader) -> None:
+    events = reader.expect("r")
+    redis_client.xadd(stream_key(GROUP, reader.address), {"id": "r", "kind": "chunk", "data": "{}"})
+    redis_client.xadd(stream_key(GROUP, reader.address), {"id": "r", "fence": "1", "kind": "chunk", "data": "{"})
+    writer(redis_client, reader, "r").write("chunk", {"n": 1})
+    assert events.get(timeout=5).data == {"n": 1}
+
+
+def test_what_runs_can_end_at_maxmemory(redis_client: redis.Redis, reader: ReplyReader) -> None:
+    events = reader.expect("r")
+    ours = writer(redis_client, reader, "r")
+    redis_client.config_set("maxmemory", 1)
+    try:
+        ours.write("started", {"worker": "w"})
+        ours.write("done", {})
+        assert [events.get(timeout=5).kind for _ in range(2)] == ["started", "done"]
+    finally:
+        redis_client.config_set("maxmemory", 0)
+
+
 def test_many_calls_get_their_own_and_nothing_else(redis_client: redis.Redis, reader: ReplyReader) -> None:
     queues = {f"r{number}": reader.expect(f"r{number}") for number in range(50)}
 

@@ -14,16 +14,17 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from qosqueue.commands import context, key, model, tenant, user
+from qosqueue.commands import audit, context, key, model, tenant, user
 from qosqueue.service.accounts import Accounts
 from qosqueue.service.audit import Audit
+from qosqueue.service.catalog import Catalog
 from qosqueue.service.users import Users
 from qosqueue.settings import load_settings
 from qosqueue.store.schema import downgrade, upgrade
 from qosqueue.store.session import Store, open_store
 
 root = typer.Typer()
-for name, commands in {"tenant": tenant, "key": key, "model": model, "user": user}.items():
+for name, commands in {"tenant": tenant, "key": key, "model": model, "user": user, "audit": audit}.items():
     root.add_typer(commands.app, name=name)
 
 
@@ -55,6 +56,19 @@ def run_json(*arguments: str, stdin: str | None = None) -> Any:
 
 def opened() -> Store:
     return open_store(load_settings().sql_url())
+
+
+def test_the_trail_of_changes(migrated: Path) -> None:
+    made = run_json("tenant", "create", "acme", "--tier", "vip")
+    run_json("tenant", "update", made["id"], "--weight", "7")
+    changed, created = run_json("audit", "list")
+    assert (created["action"], created["subject"]) == ("tenant.create", made["id"])
+    assert (changed["action"], changed["after"]) == ("tenant.update", {"weight": 7})
+    assert changed["actor"] == f"cli:{getpass.getuser()}"
+    assert [entry["id"] for entry in run_json("audit", "list", "--limit", "1")] == [changed["id"]]
+    table = run("audit", "list")
+    assert table.exit_code == 0
+    assert table.stdout.splitlines()[0].split() == ["id", "changed", "actor", "action", "subject", "before", "after"]
 
 
 def test_a_tenant_from_making_to_changing(migrated: Path) -> None:
@@ -120,6 +134,45 @@ def test_a_model_is_added_and_listed(migrated: Path) -> None:
     assert "medium" in run("model", "list").stdout
 
 
+def test_a_model_is_changed_and_removed(migrated: Path) -> None:
+    add = "model add m --engine simulated --memory-bytes 1 --context-tokens 64"
+    made = run_json(*add.split())
+    changed = run_json(
+        *("model", "update", "m", "--slots", "3", "--context-tokens", "128", "--memory-bytes", "2"),
+        *("--options", '{"step_ms": 1}'),
+    )
+    wanted = {"slots": 3, "context_tokens": 128, "memory_bytes": 2, "options": {"step_ms": 1}}
+    assert changed == made | wanted
+    assert not run_json("model", "update", "m", "--disable")["enabled"]
+    assert run("model", "remove", "m").stdout == "removed m\n"
+    assert run_json("model", "list") == []
+    store = opened()
+    actions = [entry.action for entry in Audit(store).list()]
+    store.close()
+    assert actions == ["model.remove", "model.update", "model.update", "model.add"]
+
+
+def test_a_model_that_no_engine_takes_is_not_added(migrated: Path) -> None:
+    run(*["model", "add", "m", "--engine", "simulated", "--memory-bytes", "1", "--context-tokens", "64"])
+    before = run_json("model", "list")
+    unknown = run(*["model", "add", "x", "--engine", "nope", "--memory-bytes", "1", "--context-tokens", "1"])
+    told = "qosqueue: model x: unknown engine 'nope', expected one of llama.cpp, simulated\n"
+    assert (unknown.exit_code, unknown.stdout, unknown.stderr) == (2, "", told)
+    for words in ("add x --engine simulated --memory-bytes 1 --context-tokens 1", "update m"):
+        unsound = run("model", *words.split(), "--options", '{"wings": 2}')
+        assert (unsound.exit_code, unsound.stderr.count("\n")) == (2, 1)
+        assert "bad options for engine simulated: wings" in unsound.stderr
+    assert run_json("model", "list") == before
+
+
+def test_a_model_that_an_older_version_let_in_can_be_disabled(migrated: Path) -> None:
+    store = opened()
+    Catalog(store).add_model("x", "nope", actor="test", memory_bytes=1, context_tokens=1, slots=1)
+    store.close()
+    assert not run_json("model", "update", "x", "--disable")["enabled"]
+    assert run("model", "update", "x", "--enable").exit_code == 2
+
+
 def test_a_user_is_made_from_stdin_or_a_prompt(migrated: Path) -> None:
     password = "a long canary"
     made = run_json("user", "create", "root", "--role", "admin", "--password-stdin", stdin=f"{password}\n")
@@ -149,6 +202,10 @@ def test_a_user_is_made_from_stdin_or_a_prompt(migrated: Path) -> None:
         ("key revoke key_0", 1, "no key 'key_0'"),
         ("model add m --engine e --memory-bytes 1 --context-tokens 1 --options [1]", 2, "options: expected a JSON"),
         ("model add m --engine e --memory-bytes 1 --context-tokens 1 --options {", 2, "options: expected a JSON"),
+        ("model update nobody --slots 2", 1, "no model 'nobody'"),
+        ("model update nobody", 2, "expected at least one field to change, got none"),
+        ("model update nobody --slots 0", 2, "slots: expected a whole number from 1 to 4096, got 0"),
+        ("model remove nobody", 1, "no model 'nobody'"),
         ("user create root --role king --password-stdin", 2, "role: expected one of admin, operator, viewer"),
         ("user create root --password-stdin", 2, "password: expected 10 to 256 characters, got 5"),
     ],

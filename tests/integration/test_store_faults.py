@@ -10,10 +10,16 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import IntegrityError
 
 from qosqueue.errors import StoreUnavailable
+from qosqueue.policy.profile import Facts, make_profile
+from qosqueue.policy.terms import TaskType, Tier, WeightClass
 from qosqueue.service.accounts import Accounts
 from qosqueue.service.catalog import Catalog
+from qosqueue.service.requests import JobRequest, new_row
+from qosqueue.store.job_record import JobRecord
+from qosqueue.store.records import Tenant
 from qosqueue.store.schema import is_current, upgrade
 from qosqueue.store.session import Store, open_store
 from tests.support.manual_clock import ManualClock
@@ -154,6 +160,16 @@ def test_postgresql_cut_in_the_middle_keeps_nothing(postgres_url: str) -> None:
     assert Accounts(store).get_tenant("a").weight != 99
     other.close()
     store.close()
+
+
+def test_an_error_of_sql_tells_nothing_of_what_was_to_be_stored(record: Store) -> None:
+    facts = Facts(Tier.VIP, WeightClass.LIGHT, TaskType.ASYNC, prompt_tokens=1, max_output_tokens=1)
+    request = JobRequest("/v1/chat/completions", "m", {"messages": ["promptcanary"]}, TaskType.ASYNC, 1, 1)
+    stranger = Tenant("ten_nobody", "nobody", Tier.VIP, 1, None, None, None, None, True, 0, 0)
+    row = new_row("job_1", stranger, request, make_profile(facts), status="queued")
+    with pytest.raises(IntegrityError) as told:
+        JobRecord(record).insert([row])
+    assert "promptcanary" not in f"{told.value!s} {told.value!r}"
 
 
 def test_the_password_of_the_database_is_never_told() -> None:

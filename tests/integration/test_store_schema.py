@@ -13,7 +13,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, select, text, update
 
 from qosqueue.errors import SettingsError
-from qosqueue.policy.terms import PRIORITY_RANGES, Tier
+from qosqueue.policy.profile import DEFAULT_BUDGET_MS
+from qosqueue.policy.terms import PRIORITY_RANGES, TaskType, Tier
 from qosqueue.store.schema import downgrade, is_current, upgrade
 from qosqueue.store.seed import seed_tiers
 from qosqueue.store.session import Store, open_store
@@ -58,6 +59,7 @@ def test_tiers_are_seeded_once_and_an_operators_change_stays(record: Store) -> N
     assert rows["vip"].weight == 77
     for tier, allowed in PRIORITY_RANGES.items():
         assert (rows[tier].priority_first, rows[tier].priority_last) == (allowed.first, allowed.last)
+        assert rows[tier].online_target_ms == DEFAULT_BUDGET_MS[TaskType.ONLINE][tier]
 
 
 def test_two_upgrades_at_once_take_turns(empty_url: str) -> None:
@@ -113,7 +115,7 @@ def test_sqlite_is_opened_as_promised(sqlite_url: str) -> None:
             for name in ("journal_mode", "busy_timeout", "foreign_keys", "synchronous")
         }
     store.close()
-    assert found == {"journal_mode": "wal", "busy_timeout": 1234, "foreign_keys": 1, "synchronous": 1}
+    assert found == {"journal_mode": "wal", "busy_timeout": 1234, "foreign_keys": 1, "synchronous": 2}, "2 is FULL"
 
 
 def test_an_empty_json_column_is_null_to_the_database(record: Store) -> None:

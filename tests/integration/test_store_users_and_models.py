@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -13,7 +16,7 @@ from qosqueue.policy.terms import GB, WeightClass
 from qosqueue.service.audit import Audit
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.users import Users
-from qosqueue.store.records import Role
+from qosqueue.store.records import Model, Role
 from qosqueue.store.session import Store
 from qosqueue.store.tables import UserRow
 from tests.support.manual_clock import ManualClock
@@ -150,6 +153,84 @@ def test_a_model_out_of_range_is_refused(record: Store, field: str, value: objec
         catalog.add_model(actor=ACTOR, **given)  # type: ignore[arg-type]
     assert catalog.list_models() == []
     assert list(Audit(record).list()) == []
+
+
+def add(catalog: Catalog, name: str = "m", **given: Any) -> Model:
+    return catalog.add_model(
+        name, "simulated", actor=ACTOR, **({"memory_bytes": GB // 2, "context_tokens": 10, "slots": 1} | given)
+    )
+
+
+def test_a_model_is_changed_at_once_and_the_change_is_audited(record: Store) -> None:
+    catalog = Catalog(record)
+    made = add(catalog, options={"step_ms": 1})
+    assert catalog.get_model("m") == made
+    changed = catalog.update_model("m", actor=ACTOR, slots=2, context_tokens=10, options={"step_ms": 3}, enabled=False)
+    assert changed == replace(made, slots=2, options={"step_ms": 3}, enabled=False)
+    assert catalog.get_model("m") == changed
+    entry = Audit(record).list()[0]
+    assert (entry.actor, entry.action, entry.subject) == (ACTOR, "model.update", "m")
+    assert entry.before == {"slots": 1, "options": {"step_ms": 1}, "enabled": True}
+    assert entry.after == {"slots": 2, "options": {"step_ms": 3}, "enabled": False}
+    catalog.update_model("m", actor=ACTOR, slots=2)
+    assert len(Audit(record).list()) == 2
+
+
+def test_a_computed_weight_class_follows_the_memory_and_a_given_one_stays(record: Store) -> None:
+    catalog = Catalog(record)
+    add(catalog)
+    add(catalog, "given", weight_class="heavy")
+    assert catalog.update_model("m", actor=ACTOR, memory_bytes=3 * GB).weight_class is WeightClass.MEDIUM
+    assert catalog.update_model("given", actor=ACTOR, memory_bytes=3 * GB).weight_class is WeightClass.HEAVY
+
+
+def test_a_removed_model_is_gone_at_once_and_on_the_trail(record: Store) -> None:
+    catalog = Catalog(record)
+    made = add(catalog)
+    assert catalog.get_model("m") == catalog.remove_model("m", actor=ACTOR) == made
+    assert catalog.list_models() == []
+    for again in (
+        catalog.get_model,
+        partial(catalog.remove_model, actor=ACTOR),
+        partial(catalog.update_model, actor=ACTOR),
+    ):
+        with pytest.raises(NotFound, match="no model 'm'"):
+            again("m")
+    entry = Audit(record).list()[0]
+    assert (entry.action, entry.subject, entry.after) == ("model.remove", "m", None)
+    assert entry.before is not None
+    assert entry.before["slots"] == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("slots", 0), ("options", [1]), ("enabled", None), ("memory_bytes", "1"), ("engine", "llama.cpp")],
+)
+def test_a_change_out_of_range_changes_nothing(record: Store, field: str, value: Any) -> None:
+    catalog = Catalog(record)
+    made = add(catalog)
+    with pytest.raises(InvalidField, match=f"^{field}: expected"):
+        catalog.update_model("m", actor=ACTOR, **{field: value})
+    assert catalog.list_models() == [made]
+
+
+def test_what_is_not_approved_is_not_kept_but_may_be_taken_out_of_use(record: Store) -> None:
+    asked: list[Model] = []
+
+    def refuse(model: Model) -> None:
+        asked.append(model)
+        raise Conflict("no engine takes it")
+
+    catalog = Catalog(record)
+    with pytest.raises(Conflict, match="no engine"):
+        add(catalog, approve=refuse)
+    assert catalog.list_models() == []
+    made = add(catalog)
+    with pytest.raises(Conflict, match="no engine"):
+        catalog.update_model("m", actor=ACTOR, approve=refuse, slots=7)
+    assert catalog.list_models() == [made]
+    assert [model.slots for model in asked] == [1, 7]
+    assert not catalog.update_model("m", actor=ACTOR, approve=refuse, enabled=False).enabled
 
 
 def test_a_model_is_known_once_and_found_within_two_seconds(record: Store) -> None:

@@ -134,7 +134,27 @@ def test_a_rejected_message_comes_back_or_goes(bench: Bench) -> None:
         assert second.headers["redelivered"]
         second.reject()
         assert bench.nothing_comes()
-    assert bench.left() == {}
+    (dead,) = [value for key, value in bench.left().items() if key.startswith("msg:")]
+    assert (dead["state"], "x" in dead["payload"]) == ("dead", True)
+
+
+@pytest.mark.parametrize("gone", ["queued", "leased"])
+def test_a_message_that_somebody_deleted_stops_nobody(bench: Bench, gone: str) -> None:
+    """Only the message's own key is deleted: every index still names it."""
+    bench.publish("lost")
+    if gone == "leased":
+        assert bench.scripts.dispatch(lease_ms=1, holder="h", aged_one_in=8, places=[(LANE, "")]) is not None
+    (key,) = bench.client.scan_iter(match="*:msg:*")
+    bench.client.delete(key)
+    bench.publish("whole")
+    assert bench.scripts.rerank(lane=LANE, starves_after_ms=0, limit=9) != []
+    with bench.consumer():
+        message = bench.take()
+        assert message.payload == "whole"
+        message.ack()
+    assert bench.scripts.reap(limit=9, now_ms=FAR_MS).requeued == ()
+    assert bench.scripts.purge(lane=LANE, limit=9) == 0
+    assert not {key for key in bench.left() if key.startswith(("ready", "arrivals", "leases", "msg"))}
 
 
 def test_a_consumer_that_closes_gives_back_what_it_held(bench: Bench) -> None:

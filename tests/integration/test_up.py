@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from qosqueue.ops.supervise import STOPPING
 from tests.support.eventually import eventually
 from tests.support.instance import Instance, add_tiny_model, command, home_processes, running
 
@@ -77,6 +78,9 @@ def test_it_serves_restarts_what_dies_drains_and_finds_its_data(home: Path) -> N
 
         assert command(home, "doctor").returncode == 0
         assert first.stop() == 0
+        ends = [f"{part} has ended" for part in ("web", "beat", "worker", "broker")]
+        lines = [STOPPING, *ends, "everything has stopped"]
+        assert first.stderr.read_text().splitlines()[-6:] == [f"qosqueue: {line}" for line in lines]
         assert eventually(lambda: not home_processes(home), 5)
         assert _status(f"{url}/readyz") == 0
 
@@ -88,6 +92,31 @@ def test_it_serves_restarts_what_dies_drains_and_finds_its_data(home: Path) -> N
         assert "shown once, on the first start" in guide
         assert "qq_" not in guide
         assert again.stop(signal.SIGINT) == 0
+
+
+@pytest.mark.timeout(120)
+def test_a_stop_lets_a_request_of_ten_seconds_end(home: Path) -> None:
+    steps = 100
+    made = command(
+        *(home, "model", "add", "slow", "--engine", "simulated", "--memory-bytes", "1", "--context-tokens", "1000"),
+        *("--options", json.dumps({"step_ms": 100, "output_tokens": steps})),
+    )
+    assert made.returncode == 0, made.stderr
+    with running(home, "--json") as instance:
+        line = json.loads(eventually(instance.stdout.read_text, 60))
+        body = {"model": "slow", "stream": True, "messages": [{"role": "user", "content": "?"}]}
+        request = urllib.request.Request(
+            f"{line['ready']}/v1/chat/completions",
+            json.dumps(body).encode(),
+            {"Authorization": f"Bearer {line['keys']['acme-vip']}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            first = next(line for line in answer if line.startswith(b"data:"))
+            instance.process.send_signal(signal.SIGTERM)
+            lines = [first, *(line for line in answer if line.startswith(b"data:"))]
+        assert lines[-1].strip() == b"data: [DONE]"
+        assert sum(b'"content":' in line for line in lines) >= steps
+        assert instance.process.wait(30) == 0
 
 
 @pytest.mark.timeout(120)
@@ -147,7 +176,9 @@ def test_a_locked_database_is_one_line(home: Path) -> None:
 def test_a_missing_model_file_is_one_line(tmp_path: Path) -> None:
     add_tiny_model(tmp_path, path="/nowhere/model.gguf")
     with running(tmp_path) as instance:
-        assert "/nowhere/model.gguf" in _fails_to_start(instance)
+        line = _fails_to_start(instance)
+    assert line.startswith("qosqueue: model smollm2: no model file at /nowhere/model.gguf; fix: ")
+    assert line.endswith("or `qosqueue model update smollm2 --disable`")
 
 
 def test_an_absent_external_broker_is_one_line(home: Path) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import redis
 
 from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.lifecycle import JobEvent, JobStatus
 from qosqueue.policy.profile import STARVES_AFTER_MS
-from qosqueue.policy.reference.message import Delivery
+from qosqueue.policy.reference.message import Delivery, Reaped
 from qosqueue.policy.terms import Tier
 from qosqueue.service import watchdog as module
 from qosqueue.service.watchdog import Watchdog
+from qosqueue.store.clock import now_ms
 from qosqueue.store.job_record import JobRecord
 from tests.support.eventually import eventually
 from tests.support.road import Road
@@ -63,7 +65,7 @@ def test_a_worker_that_is_quicker_than_the_sweep_keeps_its_attempt(modelled: Roa
             return super().move(job_id, event, **how)
 
     lose(modelled)
-    watchdog = Watchdog(services.scripts, services.store, Slow(services.store), services.attempts)
+    watchdog = Watchdog(services.scripts, services.store, Slow(services.store), services.attempts, services.queues)
     eventually(lambda: watchdog.reap().outcome["requeued"], within_s=2)
     assert modelled.job(job).status is JobStatus.RUNNING
     assert services.attempts.finish(job.id, 2, {}, prompt_tokens=1, completion_tokens=1, first_token_ms=1)
@@ -108,6 +110,57 @@ def test_a_row_without_a_message_gets_its_answer_all_the_same(modelled: Road, mo
     assert modelled.job(job).status is JobStatus.EXPIRED
 
 
+def test_a_running_row_that_the_queue_has_forgotten_fails(modelled: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker was emptied, or the watchdog died between the reap and the record."""
+    job = modelled.submit(ttl_ms=300)
+    found = modelled.services.scripts.dispatch(lease_ms=60_000, holder="test", aged_one_in=8, places=PLACES)
+    assert found is not None
+    assert modelled.services.attempts.begin(job.id, found.fence, "w") is not None
+    monkeypatch.setattr(module, "OVERDUE_AFTER_MS", 0)
+    record = JobRecord(modelled.services.store)
+    eventually(lambda: record.overdue(now_ms(), 9), within_s=2)
+    assert modelled.services.watchdog.reap().outcome["overdue"] == []
+    assert modelled.job(job).status is JobStatus.RUNNING, "its lease is held: it may run on"
+    modelled.services.redis.flushall()
+    assert modelled.services.watchdog.reap().outcome["overdue"] == [job.id]
+    failed = modelled.job(job)
+    assert failed.status is JobStatus.FAILED
+    assert failed.error is not None
+    assert failed.error["code"] == "worker_lost"
+
+
+def test_a_row_whose_message_is_dead_fails_even_if_that_was_never_told(
+    modelled: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Long enough for the three attempts, which nobody tells the record of.
+    job = modelled.submit(ttl_ms=1_500)
+    scripts = modelled.services.scripts
+    for _ in range(3):
+        lose(modelled)
+        eventually(lambda: scripts.reap(limit=9) != Reaped(), within_s=2)
+    assert modelled.services.queues.place_of(job.id).dead
+    monkeypatch.setattr(module, "OVERDUE_AFTER_MS", 0)
+    assert sweep(modelled, "overdue")["overdue"] == [job.id]
+    failed = modelled.job(job)
+    assert failed.status is JobStatus.FAILED
+    assert failed.error is not None
+    assert failed.error["code"] == "attempts_exhausted"
+
+
+def test_rows_that_stay_do_not_hide_those_behind_them(modelled: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    monkeypatch.setattr(module, "OVERDUE_AFTER_MS", 0)
+    held = modelled.submit(ttl_ms=300)
+    found = modelled.services.scripts.dispatch(lease_ms=60_000, holder="test", aged_one_in=8, places=PLACES)
+    assert found is not None
+    assert modelled.services.attempts.begin(held.id, found.fence, "w") is not None
+    behind = modelled.submit(ttl_ms=300)
+    # Its message is gone, but not its row.
+    modelled.services.scripts.withdraw(task=behind.id)
+    assert sweep(modelled, "overdue")["overdue"] == [behind.id]
+    assert modelled.job(held).status is JobStatus.RUNNING
+
+
 def test_what_the_record_could_not_take_is_told_with_the_next_sweep(modelled: Road) -> None:
     """SQL fails between two rows: the order has let go of both, and neither job may stay as it was."""
     jobs = [modelled.submit(ttl_ms=1) for _ in range(3)]
@@ -122,7 +175,7 @@ def test_what_the_record_could_not_take_is_told_with_the_next_sweep(modelled: Ro
             return bool(super().expire(job_id))
 
     record = JobRecord(services.store)
-    watchdog = Watchdog(services.scripts, services.store, record, Failing(record))
+    watchdog = Watchdog(services.scripts, services.store, record, Failing(record), services.queues)
     eventually(lambda: _all_due(modelled), within_s=2)
     with pytest.raises(StoreUnavailable):
         watchdog.reap()
@@ -157,7 +210,7 @@ def test_what_starves_is_lifted_once_and_only_that(modelled: Road) -> None:
 
 
 def test_each_run_leaves_a_record_and_old_ones_go(modelled: Road, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEEP_RUNS", 3)
+    monkeypatch.setattr(module, "KEEP_IDLE_RUNS", 3)
     watchdog = modelled.services.watchdog
     for _ in range(3):
         watchdog.reap()
@@ -165,8 +218,34 @@ def test_each_run_leaves_a_record_and_old_ones_go(modelled: Road, monkeypatch: p
     runs = watchdog.runs(50)
     assert [run.task for run in runs] == ["age", "reap", "age"]
     assert all(run.duration_us > 0 and run.started_ms > 1_700_000_000_000 for run in runs)
-    assert runs[1].outcome["requeued"] == []
+    assert runs[1].outcome == {}, "it found nothing to do"
     assert [run.task for run in watchdog.runs(1)] == ["age"]
+
+
+def test_runs_that_did_nothing_do_not_crowd_out_those_that_did(modelled: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEEP_IDLE_RUNS", 2)
+    monkeypatch.setattr(module, "KEEP_RUNS", 2)
+    watchdog = modelled.services.watchdog
+    jobs = []
+    for _ in range(3):
+        jobs.append(modelled.submit(ttl_ms=1).id)
+        sweep(modelled, "expired")
+        for _ in range(3):
+            watchdog.age()
+    runs = watchdog.runs(50)
+    assert [run.outcome for run in runs if run.outcome] == [{"expired": [jobs[2]]}, {"expired": [jobs[1]]}]
+    assert sum(run.outcome == {} for run in runs) == 2
+
+
+def test_a_run_that_failed_leaves_its_reason(modelled: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(**_: Any) -> None:
+        raise redis.ConnectionError("no broker\nand more")
+
+    monkeypatch.setattr(modelled.services.scripts, "reap", broken)
+    with pytest.raises(redis.ConnectionError):
+        modelled.services.watchdog.reap()
+    (run,) = modelled.services.watchdog.runs(9)
+    assert (run.task, run.outcome) == ("reap", {"error": "ConnectionError: no broker"})
 
 
 def test_while_the_record_is_away_the_order_lets_go_of_nothing(modelled: Road, monkeypatch: pytest.MonkeyPatch) -> None:

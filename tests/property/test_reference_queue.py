@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from qosqueue.policy.profile import rank
-from qosqueue.policy.reference.message import Delivery, State
+from qosqueue.policy.reference.message import Delivery, Reaped, State
 from qosqueue.policy.reference.queue import ReferenceQueue
 
 PLACES = [("vip.light", "m"), ("standard.light", "m"), ("basic.light", "m"), ("basic.light", "n")]
@@ -71,7 +71,9 @@ class Promises(RuleBasedStateMachine):
         message = self.queue.messages.get(delivery.tag)
         before = None if message is None else (message.rank, message.arrival)
         held = message is not None and message.state is State.LEASED and message.fence == delivery.fence
-        answer = self.queue.settle(tag=delivery.tag, fence=delivery.fence, outcome="requeue" if requeue else "done")
+        answer = self.queue.settle(
+            self.now, tag=delivery.tag, fence=delivery.fence, outcome="requeue" if requeue else "done"
+        )
         assert bool(answer) == held, "only the holder of the lease settles, and only once"
         if answer == 1 and requeue:
             self.charged[delivery.tag] -= 1
@@ -204,7 +206,7 @@ def test_a_cancelled_attempt_does_not_come_back() -> None:
         assert queue.withdraw(task="task-t") == 2
         assert queue.renew(NOW, lease_ms=LEASE_MS, leases=[("t", delivery.fence)]) == [2]
         if outcome == "requeue":
-            assert queue.settle(tag="t", fence=delivery.fence, outcome="requeue") == 2
+            assert queue.settle(0, tag="t", fence=delivery.fence, outcome="requeue") == 2
         else:
             assert queue.reap(NOW + LEASE_MS, limit=1).withdrawn == ("task-t",)
         assert queue.messages == queue.tasks == {}
@@ -236,7 +238,22 @@ def test_a_known_tag_is_queued_once_and_a_newer_message_owns_the_task() -> None:
     assert queue.submit(NOW, tag="u", task="task-t", payload="", **again) == 2  # type: ignore[arg-type]
     first = pick(queue, NOW)
     assert first is not None
-    assert queue.settle(tag="t", fence=first.fence, outcome="done") == 1
+    assert queue.settle(0, tag="t", fence=first.fence, outcome="done") == 1
+    assert queue.withdraw(task="task-t") == 1
+    assert queue.messages == {}
+
+
+def test_a_dead_letter_is_kept_until_it_is_taken_back() -> None:
+    queue = ReferenceQueue()
+    submit(queue, NOW, "t")
+    first = pick(queue, NOW)
+    assert first is not None
+    assert queue.settle(NOW + 1, tag="t", fence=first.fence, outcome="dead") == 1
+    assert (queue.messages["t"].dead_since, pick(queue, NOW), queue.reap(NOW + 10**9, limit=9)) == (
+        NOW + 1,
+        None,
+        Reaped(),
+    )
     assert queue.withdraw(task="task-t") == 1
     assert queue.messages == {}
 
@@ -265,5 +282,5 @@ def test_a_lost_lease_renews_nothing() -> None:
     assert second is not None
     leases = [("t", first.fence), ("t", second.fence), ("never-seen", 1)]
     assert queue.renew(NOW + LEASE_MS, lease_ms=LEASE_MS, leases=leases) == [0, 1, 0]
-    assert queue.settle(tag="t", fence=first.fence, outcome="done") == 0
-    assert queue.settle(tag="t", fence=second.fence, outcome="done") == 1
+    assert queue.settle(0, tag="t", fence=first.fence, outcome="done") == 0
+    assert queue.settle(0, tag="t", fence=second.fence, outcome="done") == 1

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pynvml
@@ -92,11 +95,61 @@ def test_the_workers_check_decides_on_models(settings: Settings, monkeypatch: py
         done = subprocess.CompletedProcess([], code, "", text)
         monkeypatch.setattr(subprocess, "run", lambda *_args, **_options: done)
 
+    (settings.home / "qosqueue.db").touch()
     answer(0, "")
-    assert doctor.check_models(settings).verdict is Verdict.OK
-    answer(1, "some warning\nmodel smollm2: no file /x.gguf\n")
-    found = doctor.check_models(settings)
-    assert (found.verdict, found.text) == (Verdict.FAIL, "model smollm2: no file /x.gguf")
+    assert doctor.check_models(settings, Verdict.OK).verdict is Verdict.OK
+    answer(1, "some warning\nqosqueue: model smollm2: no file /x.gguf; fix: find it\n")
+    found = doctor.check_models(settings, Verdict.OK)
+    assert found == doctor.Finding("models", Verdict.FAIL, "model smollm2: no file /x.gguf", "find it")
+
+
+@pytest.mark.parametrize("home_is_there", [True, False])
+def test_before_the_first_up_all_is_well_and_nothing_is_made(tmp_path: Path, home_is_there: bool) -> None:
+    settings = Settings(home=tmp_path / "home", database_url=None)
+    if home_is_there:
+        settings.home.mkdir()
+    database, models = findings(settings)
+    assert database == doctor.Finding("database", Verdict.OK, "no database yet: `qosqueue up` makes it")
+    assert (models.verdict, models.text.split(",")[0]) == (Verdict.OK, "smollm2")
+    assert [*tmp_path.rglob("*")] == ([settings.home] if home_is_there else [])
+
+
+def test_before_the_first_up_a_model_that_cannot_be_loaded_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = replace(doctor.FIRST_MODEL, options={"path": "/nowhere/model.gguf"})
+    monkeypatch.setattr(doctor, "FIRST_MODEL", lost)
+    found = doctor.check_models(Settings(home=tmp_path, database_url=None), Verdict.OK)
+    assert found.verdict is Verdict.FAIL
+    assert found.text == "model smollm2: no model file at /nowhere/model.gguf"
+    assert "path" in found.fix
+
+
+def test_a_locked_database_is_told_with_what_to_do_and_models_are_not_checked(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade(settings.sql_url())
+    monkeypatch.setattr(doctor, "LOCK_WAIT_MS", 200)
+    with closing(sqlite3.connect(settings.home / "qosqueue.db", isolation_level=None)) as other:
+        # In SQLite's WAL mode readers do not notice it: `up` would.
+        other.execute("BEGIN IMMEDIATE")
+        database, models = findings(settings)
+    assert database.verdict is Verdict.FAIL
+    assert "locked" in database.text
+    assert database.fix == "another process holds a lock: end it or try again"
+    assert models == doctor.Finding("models", Verdict.WARN, "not checked: the database does not answer")
+
+
+def test_an_old_database_leaves_the_models_unchecked(settings: Settings) -> None:
+    (settings.home / "qosqueue.db").touch()
+    database, models = findings(settings)
+    assert (database.verdict, models.verdict, models.fix) == (Verdict.WARN, Verdict.WARN, "")
+    assert models.text.startswith("not checked: the tables")
+
+
+def findings(settings: Settings) -> list[doctor.Finding]:
+    """What the whole examination says about database and models."""
+    return [found for found in doctor.examine(settings) if found.check in ("database", "models")]
 
 
 def test_the_port_is_free_taken_or_ours(make_settings: MakeSettings) -> None:
@@ -104,7 +157,8 @@ def test_the_port_is_free_taken_or_ours(make_settings: MakeSettings) -> None:
         settings = make_settings(port=listener.getsockname()[1])
         taken = doctor.check_port(settings)
         assert taken.verdict is Verdict.FAIL
-        assert f"port {settings.port}" in taken.text
+        assert taken.text.startswith(f"cannot listen on 127.0.0.1 port {settings.port}: Address already in use")
+        assert taken.fix == "set --port or QOSQUEUE_PORT to a free one"
         with home_lock.hold(settings.home) as claim:
             claim.tell(settings.port)
             assert doctor.check_port(settings).verdict is Verdict.OK
@@ -116,6 +170,11 @@ def test_a_taken_port_is_one_clear_line(make_settings: MakeSettings) -> None:
         settings = make_settings(port=listener.getsockname()[1])
         with pytest.raises(parts.StartFailed, match=r"^cannot listen on 127.0.0.1 port \d+: Address already in use"):
             parts.listen(settings)
+
+
+def test_an_address_of_another_machine_is_no_fault_of_the_port(make_settings: MakeSettings) -> None:
+    found = doctor.check_port(make_settings(host="192.0.2.1", port=0))
+    assert (found.verdict, found.fix) == (Verdict.FAIL, "correct --host or QOSQUEUE_HOST")
 
 
 def test_no_gpu_is_no_fault(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from qosqueue.errors import Conflict
 from qosqueue.ops import home_lock
 from qosqueue.ops.child import last_line, spawn
 from qosqueue.ops.signals import Signals
-from qosqueue.ops.supervise import Part, StartFailed, Supervisor
+from qosqueue.ops.supervise import STOPPING, Part, StartFailed, Supervisor
 from tests.support.eventually import eventually
 
 
@@ -161,13 +161,35 @@ def test_a_second_stop_signal_cuts_the_grace(world: World) -> None:
     def ask_again() -> None:
         if world.now_s - before_s >= 2:
             world.stops = 2
-        if world.told:
+        if world.told[-1:] == ["web killed"]:
             world.children["web"].code = -9
 
     world.on_wait = ask_again
     world.supervisor.drain()
-    assert world.told == ["web did not end in time: killed"]
+    assert world.told == [STOPPING, "web killed"]
     assert world.now_s - before_s < 5
+
+
+def test_who_asks_to_stop_is_told_what_is_waited_for_and_what_has_ended(world: World) -> None:
+    world.supervisor.start(world.part("broker"))
+    world.supervisor.start(world.part("web"))
+    world.stops = 1
+    world.supervisor.drain()
+    assert world.told == [STOPPING, "web has ended", "broker has ended"]
+
+
+def test_a_part_that_ends_on_the_second_signal_is_not_called_killed(world: World) -> None:
+    world.supervisor.start(world.part("web", stubborn=True))
+    world.stops = 1
+
+    def end_with_the_signal() -> None:
+        if world.told:
+            world.stops = 2
+            world.children["web"].code = 0
+
+    world.on_wait = end_with_the_signal
+    world.supervisor.drain()
+    assert world.told == [STOPPING, "web has ended"]
 
 
 def test_serve_ends_when_a_stop_is_asked_for(world: World) -> None:

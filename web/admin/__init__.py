@@ -8,6 +8,7 @@ from flask import Blueprint, Flask, redirect, url_for
 from flask_wtf.csrf import CSRFProtect  # type: ignore[import-untyped]
 from werkzeug.wrappers import Response
 
+from qosqueue.service.login_sessions import LoginSessions
 from qosqueue.wiring import Services
 from qosqueue_web.admin import access, faults, jobs, login, queues, sessions, shown, tenants
 
@@ -21,7 +22,7 @@ def register(app: Flask, services: Services) -> None:
     `__Host-` prefix and the Secure flag, and must be set whenever the pages are reached over https. The scheme
     cannot be known at the start, and a Secure cookie over plain http would make every login fail.
     """
-    log = sessions.SessionLog(services.store)
+    log = sessions.SessionLog(LoginSessions(services.store))
     sessions.configure_cookies(app)
     # The API on the same app has bearer keys and no cookie: only the pages are checked, by their own guard.
     app.config["WTF_CSRF_CHECK_DEFAULT"] = False

@@ -15,7 +15,7 @@ from qosqueue_web.admin.sessions import SessionLog
 
 
 class Right(StrEnum):
-    """What a page asks of its visitor: nothing, to see, or to change."""
+    """What a page asks of its visitor: nothing, to see, or to change tenants and their keys."""
 
     OPEN = "open"
     SEE = "see"
@@ -24,7 +24,8 @@ class Right(StrEnum):
 
 RIGHTS: dict[Role, frozenset[Right]] = {
     Role.VIEWER: frozenset({Right.OPEN, Right.SEE}),
-    Role.OPERATOR: frozenset(Right),
+    # An operator runs the queues, and no page does that: he may see, like a viewer.
+    Role.OPERATOR: frozenset({Right.OPEN, Right.SEE}),
     Role.ADMIN: frozenset(Right),
 }
 

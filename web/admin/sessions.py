@@ -1,30 +1,25 @@
 """When does a login begin and end, and what does its cookie look like?
 
-The cookie is signed and holds a random session id. That a session has ended stands in the audit log, so that a
+The cookie is signed and holds a random session id. That a session has ended stands in the record, so that a
 copied cookie is worth nothing after logout, in every process of the deployment and with the broker away.
 """
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from datetime import timedelta
 
 from flask import Flask, session
-from sqlalchemy import select
 
-from qosqueue.service import audit
+from qosqueue.service.login_sessions import LoginSessions
 from qosqueue.store.clock import now_ms
 from qosqueue.store.records import User
-from qosqueue.store.session import Store
-from qosqueue.store.tables import AuditRow
 
 COOKIE = "qosqueue_admin"
 LIFETIME = timedelta(hours=12)
 LIFETIME_MS = int(LIFETIME.total_seconds() * 1000)
 # Two web hosts may disagree about the time: look this much further back for the end of a session.
 CLOCK_SKEW_MS = 3_600_000
-BEGAN, ENDED = "session.begin", "session.end"
 
 
 def configure_cookies(app: Flask) -> None:
@@ -43,21 +38,21 @@ def configure_cookies(app: Flask) -> None:
 
 
 class SessionLog:
-    """The beginnings and ends of sessions, kept as audit rows. Methods raise StoreUnavailable."""
+    """The visitor's session. Methods raise StoreUnavailable."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, sessions: LoginSessions) -> None:
+        self._sessions = sessions
 
     def begin(self, user: User) -> None:
         """Drop all that the visitor's cookie held and start a session under a new id."""
         session.clear()
         session["sid"] = secrets.token_urlsafe(32)
         session["begun_ms"] = now_ms()
-        self._write(BEGAN, f"user:{user.name}", session["sid"])
+        self._sessions.begin(session["sid"], actor=f"user:{user.name}")
 
     def end(self, user: User) -> None:
         """End the visitor's session for good."""
-        self._write(ENDED, f"user:{user.name}", session["sid"])
+        self._sessions.end(session["sid"], actor=f"user:{user.name}")
         session.clear()
 
     def is_alive(self) -> bool:
@@ -65,23 +60,4 @@ class SessionLog:
         sid, begun_ms = session.get("sid"), session.get("begun_ms")
         if not isinstance(sid, str) or not isinstance(begun_ms, int) or now_ms() - begun_ms > LIFETIME_MS:
             return False
-        ended = (
-            select(AuditRow.id)
-            .where(
-                AuditRow.at_ms >= begun_ms - CLOCK_SKEW_MS,
-                AuditRow.action == ENDED,
-                AuditRow.subject == _subject(sid),
-            )
-            .limit(1)
-        )
-        with self._store.session() as sql:
-            return sql.execute(ended).first() is None
-
-    def _write(self, action: str, actor: str, sid: str) -> None:
-        with self._store.session() as sql:
-            audit.append(sql, actor=actor, action=action, subject=_subject(sid))
-
-
-def _subject(sid: str) -> str:
-    # Hashed: whoever may read the audit log must not be able to take a session over.
-    return "session:" + hashlib.sha256(sid.encode()).hexdigest()[:32]
+        return not self._sessions.has_ended(sid, since_ms=begun_ms - CLOCK_SKEW_MS)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from qosqueue.store.records import Job, Model
+from qosqueue_web.api.errors import error_type
 from qosqueue_web.api.sse import usage_of
 
 
@@ -150,7 +151,7 @@ def _seconds(at_ms: int | None) -> float | None:
 def _error(error: dict[str, Any]) -> ErrorDetail:
     return ErrorDetail(
         message=str(error.get("message") or "the job failed"),
-        type=str(error.get("type") or "server_error"),
+        type=error_type(int(error.get("status") or 500)),
         param=error.get("param"),
         code=error.get("code"),
     )

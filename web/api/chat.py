@@ -12,18 +12,18 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from flask import Response, jsonify, request
+from flask import Response, g, jsonify, request
 from flask_openapi.blueprint import APIBlueprint
 
 from qosqueue.policy.refusal import Refusal
 from qosqueue.policy.terms import TaskType
+from qosqueue.service.asked_model import find_model
 from qosqueue.service.online import Chunk, Done, Event, Failed, OnlineCall, Queued, Started
 from qosqueue.service.requests import JobRequest
 from qosqueue_web.api.answers import ChatCompletion
 from qosqueue_web.api.auth import current_tenant
 from qosqueue_web.api.errors import error_response, refusal_of_failure
 from qosqueue_web.api.headers import Stopwatch, add_profile, add_timing, latency_budget_ms
-from qosqueue_web.api.models import find_model
 from qosqueue_web.api.presence import client_gone
 from qosqueue_web.api.schemas import CHAT_ENDPOINT, ChatBody
 from qosqueue_web.api.sse import ChunkFrame, stream_lines
@@ -115,6 +115,7 @@ def _streamed(call: OnlineCall, body: ChatBody, watch: Stopwatch) -> Response:
         model=body.model,
         created=int(time.time()),
         include_usage=bool(body.stream_options and body.stream_options.include_usage),
+        request_id=g.request_id,
     )
     # What was answered whole has nothing more to tell.
     tail = iter(()) if isinstance(head[-1], Done) else _while_present(call.events(), request.environ)

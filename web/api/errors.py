@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import Any
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, g, has_request_context, jsonify, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
@@ -95,7 +96,8 @@ def refusal_of_validation(error: ValidationError) -> Refusal:
 
 
 def register(app: Flask) -> None:
-    """Answer every failure of `app` outside the pages with an OpenAI error body."""
+    """Answer every failure of `app` outside the pages with an OpenAI error body; its log entries name the request."""
+    app.logger.addFilter(name_request)
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response | HTTPException:
@@ -120,6 +122,13 @@ def register(app: Flask) -> None:
     @app.errorhandler(Conflict)
     def conflict(error: Conflict) -> Response:
         return error_response(Refusal(409, "conflict", str(error)))
+
+
+def name_request(record: logging.LogRecord) -> bool:
+    """Add to a log entry the id that the client was given in `x-request-id`, as a logging filter."""
+    if has_request_context() and "request_id" in g:
+        record.msg, record.args = f"{record.getMessage()} (request {g.request_id})", None
+    return True
 
 
 def _path(loc: tuple[int | str, ...]) -> str:

@@ -7,27 +7,14 @@ from typing import TYPE_CHECKING
 from flask import Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
 
-from qosqueue.errors import NotFound
 from qosqueue.policy.refusal import Refusal
-from qosqueue.store.records import Model
+from qosqueue.service.asked_model import find_model
 from qosqueue_web.api.answers import ModelAnswer, ModelList, model_answer
 from qosqueue_web.api.errors import error_response
 from qosqueue_web.api.schemas import ModelPath
 
 if TYPE_CHECKING:
-    from qosqueue.service.catalog import Catalog
     from qosqueue.wiring import Services
-
-
-def find_model(catalog: Catalog, name: str) -> Model | Refusal:
-    """The model that a tenant asked for; one that is switched off is as unknown as one that never was."""
-    try:
-        model = catalog.get_model(name)
-    except NotFound:
-        model = None
-    if model is None or not model.enabled:
-        return Refusal(404, "model_not_found", f"there is no model {name[:128]!r}; GET /v1/models lists all", "model")
-    return model
 
 
 def add_models(api: APIBlueprint, services: Services) -> None:

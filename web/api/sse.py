@@ -26,12 +26,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ChunkFrame:
-    """What all chunks of one answer share; `created` in seconds since the epoch."""
+    """What all chunks of one answer share; `created` in seconds since the epoch, `request_id` for the log alone."""
 
     id: str
     model: str
     created: int
     include_usage: bool
+    request_id: str = ""
 
     def line(self, choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> str:
         """One chunk as an event. With `include_usage` every chunk carries the key, as OpenAI's do."""
@@ -65,9 +66,10 @@ def stream_lines(events: Iterable[Event], frame: ChunkFrame) -> Iterator[str]:
     try:
         yield from _lines(events, frame)
     except (BrokerUnavailable, StoreUnavailable) as outage:
+        log.warning("%s in the middle of an answer: %s (request %s)", type(outage).__name__, outage, frame.request_id)
         yield data_line(error_body(refusal_of_outage(outage)))
     except Exception:
-        log.exception("the stream of %s broke", frame.id)
+        log.exception("the stream of %s broke (request %s)", frame.id, frame.request_id)
         broken = Refusal(500, "internal_error", "the server failed in the middle of the answer")
         yield data_line(error_body(broken))
 

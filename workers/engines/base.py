@@ -77,6 +77,9 @@ class Engine(ABC):
     Faults of the engine raise `qosqueue.errors.EngineError`, faults of the request `EngineRefused`.
     """
 
+    def check(self) -> None:  # noqa: B027 (an engine that reads nothing has nothing to check)
+        """Is what `load` would read there? Loads nothing; raises EngineError with `; fix: ` and what to do."""
+
     @abstractmethod
     def load(self) -> None:
         """Make the model ready; returns when it can serve. Loading a loaded engine does nothing."""

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import socket
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -55,16 +56,32 @@ class LlamaCppEngine(SlottedEngine):
         memory = model_files.memory_bytes(path, self._context_tokens, self._slots)
         return Capacity(self._slots, self._context_tokens, memory)
 
+    def check(self) -> None:
+        """As the interface says: the library is installed, and the model file is there and a GGUF."""
+        self._find()
+
     def _describe(self) -> str:
         return "llama.cpp"
 
+    def _find(self) -> Path:
+        """The model file, after a look at it; the errors name the model."""
+        if find_spec("xllamacpp") is None:
+            raise EngineError(
+                f"model {self.name}: engine llama.cpp needs xllamacpp; fix: pip install 'qosqueue[llama]'"
+            )
+        try:
+            path = model_files.find_model(self._options.path)
+            model_files.read_header(path)
+        except (EngineError, OSError, RuntimeError) as error:
+            raise EngineError(f"model {self.name}: {error}") from error
+        return path
+
     def _open(self) -> None:
-        path = model_files.find_model(self._options.path)
-        model_files.read_header(path)
+        path = self._find()
         try:
             import xllamacpp
         except ImportError as error:
-            raise EngineError("engine llama.cpp needs xllamacpp (fix: pip install 'qosqueue[llama]')") from error
+            raise EngineError(f"model {self.name}: xllamacpp cannot be loaded: {error}") from error
         # xllamacpp always opens an HTTP listener, on a TCP port if it is let. Here it gets a socket file in a
         # private folder and a key that nobody keeps; the folder goes once it listens, so nobody can ever connect.
         hidden = Path(tempfile.mkdtemp(prefix="qq-"))

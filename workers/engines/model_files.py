@@ -22,8 +22,8 @@ def find_model(path: str | None) -> Path:
     """The GGUF file at `path`, or the one inside the SmolLM2 wheel if None; raises EngineError if there is none."""
     found = Path(path).expanduser() if path is not None else _in_wheel()
     if not found.is_file():
-        fix = f" (fix: {INSTALL})" if path is None else ""
-        raise EngineError(f"no model file at {found}{fix}")
+        fix = INSTALL if path is None else "correct the option `path`"
+        raise EngineError(f"no model file at {found}; fix: {fix}")
     return found
 
 
@@ -36,7 +36,7 @@ def _in_wheel() -> Path:
     for file in files:
         if file.suffix == ".gguf":
             return Path(str(file.locate()))
-    raise EngineError(f"no model file: the wheel {WHEEL} with SmolLM2 is not installed (fix: {INSTALL})")
+    raise EngineError(f"no model file: the wheel {WHEEL} with SmolLM2 is not installed; fix: {INSTALL}")
 
 
 def memory_bytes(path: Path, context_tokens: int, slots: int) -> int:

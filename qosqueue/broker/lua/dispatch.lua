@@ -19,28 +19,39 @@ local function first_of(kind)
       if kind == 'ready' then waiting[index] = true end
       local score = tonumber(head[2])
       if not best or score < best.score or (score == best.score and head[1] < best.tag) then
-        best = {tag = head[1], score = score}
+        best = {tag = head[1], score = score, place = index}
       end
     end
   end
   return best
 end
 
-local chosen = first_of('ready')
+-- The first with its message. Orphans on the way are dropped, so many at most in one call.
+local ORPHANS_AT_MOST = 100
+local function first_whole(kind)
+  for _ = 1, ORPHANS_AT_MOST do
+    local first = first_of(kind)
+    if not first then return nil end
+    first.message = load_message(first.tag)
+    if first.message then return first end
+    leave_queue(first.tag, {lane = ARGV[first.place], model = ARGV[first.place + 1]})
+  end
+end
+
+local chosen = first_whole('ready')
 if not chosen then
   local bells = {}
   for index = 6, #ARGV, 2 do bells[#bells + 1] = place_key('bell', ARGV[index], ARGV[index + 1]) end
   if bells[1] then redis.call('DEL', unpack(bells)) end
   return false
 end
-local aged = first_of('aged')
+local aged = first_whole('aged')
 if aged and redis.call('INCR', P .. 'turn') >= tonumber(ARGV[4]) then
   chosen = aged
   redis.call('DEL', P .. 'turn')
 end
 
-local tag = chosen.tag
-local message = load_message(tag)
+local tag, message = chosen.tag, chosen.message
 local until_ms = now + ARGV[2]
 leave_queue(tag, message)
 local fence = redis.call('HINCRBY', message_key(tag), 'fence', 1)

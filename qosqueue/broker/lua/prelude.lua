@@ -8,7 +8,7 @@ local BELL_DEPTH = 16              -- a bell is a hint, not a count: enough toke
 local function clock()
   if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
   local time = redis.call('TIME')
-  return time[1] * 1000 + (time[2] - time[2] % 1000) / 1000  -- the dividend is a multiple of 1000: no fraction
+  return tonumber(time[1] .. string.sub(string.format('%06d', time[2]), 1, 3))  -- seconds, then the first three of six digits
 end
 
 local function message_key(tag) return P .. 'msg:' .. tag end
@@ -44,6 +44,11 @@ local function load_message(tag)
   local message = {}
   for index, field in ipairs(FIELDS) do message[field] = values[index] end
   return message
+end
+
+-- What an index still names but whose message is gone (a key that somebody deleted) must not stop a lane for ever.
+local function drop_orphan(tag, lane)
+  for _, index in ipairs({'expiry', 'leases', 'dead', 'arrivals:' .. lane}) do redis.call('ZREM', P .. index, tag) end
 end
 
 local function forget(tag, message)

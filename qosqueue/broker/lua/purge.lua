@@ -2,11 +2,16 @@
 -- purge: drop the queued messages of one lane, a bounded number at a time.
 -- KEYS 1 group. ARGV 1 now, 2 lane, 3 how many at most.
 -- Result: how many were dropped. Leased messages stay with their holders.
+-- Atomic per call.
 assert(#ARGV == 3, 'purge takes 3 arguments')
 local tags = redis.call('ZRANGE', P .. 'arrivals:' .. ARGV[2], 0, ARGV[3] - 1)
 for _, tag in ipairs(tags) do
   local message = load_message(tag)
-  leave_queue(tag, message)
-  forget(tag, message)
+  if message then
+    leave_queue(tag, message)
+    forget(tag, message)
+  else
+    drop_orphan(tag, ARGV[2])
+  end
 end
 return #tags

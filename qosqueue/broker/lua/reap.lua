@@ -11,8 +11,10 @@ local requeued, dead, expired, withdrawn, fences = {}, {}, {}, {}, {}
 for _, tag in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', now, 'LIMIT', 0, ARGV[2])) do
   local message = load_message(tag)
   redis.call('ZREM', P .. 'leases', tag)
-  redis.call('HDEL', message_key(tag), 'holder')
-  if message.cancel == '1' then
+  if message then redis.call('HDEL', message_key(tag), 'holder') end
+  if not message then
+    drop_orphan(tag, '')
+  elseif message.cancel == '1' then
     forget(tag, message)
     withdrawn[#withdrawn + 1] = message.task
   elseif tonumber(message.attempts) >= tonumber(message.max_attempts) then
@@ -27,8 +29,12 @@ for _, tag in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', now, 'LI
 end
 for _, tag in ipairs(redis.call('ZRANGEBYSCORE', P .. 'expiry', '-inf', now, 'LIMIT', 0, ARGV[2])) do
   local message = load_message(tag)
-  leave_queue(tag, message)
-  forget(tag, message)
-  expired[#expired + 1] = message.task
+  if message then
+    leave_queue(tag, message)
+    forget(tag, message)
+    expired[#expired + 1] = message.task
+  else
+    drop_orphan(tag, '')
+  end
 end
 return {requeued, dead, expired, withdrawn, fences}

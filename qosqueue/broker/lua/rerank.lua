@@ -10,7 +10,9 @@ local starving = redis.call('ZRANGEBYSCORE', P .. 'arrivals:' .. ARGV[2], '-inf'
 local lifted = {}
 for _, tag in ipairs(starving) do
   local message = load_message(tag)
-  if redis.call('ZADD', place_key('aged', message.lane, message.model), 'NX', message.arrival, tag) == 1 then
+  if not message then
+    drop_orphan(tag, ARGV[2])
+  elseif redis.call('ZADD', place_key('aged', message.lane, message.model), 'NX', message.arrival, tag) == 1 then
     lifted[#lifted + 1] = message.task
   end
 end

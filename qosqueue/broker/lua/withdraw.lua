@@ -6,7 +6,10 @@
 assert(#ARGV == 2, 'withdraw takes 2 arguments')
 local tag = redis.call('HGET', P .. 'tasks', ARGV[2])
 local message = tag and load_message(tag)
-if not message then return 0 end
+if not message then
+  redis.call('HDEL', P .. 'tasks', ARGV[2])
+  return 0
+end
 if message.state == 'leased' then
   redis.call('HSET', message_key(tag), 'cancel', '1')
   redis.call('PUBLISH', P .. 'cancel', ARGV[2])

@@ -105,7 +105,7 @@ class ReferenceQueue:
         """For each (tag, fence): 0 lost, 1 held, 2 held but cancelled by its tenant."""
         return [self._renew_one(now + lease_ms, tag, fence) for tag, fence in leases]
 
-    def settle(self, *, tag: str, fence: int, outcome: Literal["done", "requeue"]) -> int:
+    def settle(self, now: int, *, tag: str, fence: int, outcome: Literal["done", "requeue", "dead"]) -> int:
         """End one attempt: 0 stale, 1 as asked, 2 was to be requeued but its tenant had cancelled it."""
         message = self._held(tag, fence)
         if message is None:
@@ -114,6 +114,11 @@ class ReferenceQueue:
             message.attempts -= 1
             self._leave_lease(message)
             self._enter_queue(message)
+            return 1
+        if outcome == "dead":
+            self._leave_lease(message)
+            message.state = State.DEAD
+            message.dead_since = now
             return 1
         self._forget(message)
         return 1 if outcome == "done" else 2
