@@ -33,7 +33,8 @@ _FAILURES: ResponseDict = dict.fromkeys((400, 401, 404, 405, 413, 415, 429, 500,
 def create_app(services: Services | None = None) -> Flask:
     """The WSGI application over `services`; without them, over those that the environment's settings describe.
 
-    Without them this is the process's start, so its logging is set up too. Raises SettingsError, StoreUnavailable or BrokerUnavailable with one clear line.
+    Without them this is the process's start, so its logging is set up too. Raises SettingsError, StoreUnavailable or
+    BrokerUnavailable with one clear line.
     """
     if services is None:
         settings = load_settings()
