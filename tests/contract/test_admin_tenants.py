@@ -44,7 +44,7 @@ def test_a_created_tenant_is_in_the_record(site: Site, client: FlaskClient) -> N
     assert (answer.status_code, answer.headers["Location"]) == (302, f"/admin/tenants/{row.id}")
     stored = (row.tier, row.weight, row.online_target_ms, row.success_target_percent, row.requests_per_minute)
     assert (*stored, row.tokens_per_minute, row.enabled) == ("vip", 12, 250, 99, 600, None, True)
-    assert [(entry.actor, entry.subject) for entry in site.audit("tenant.create")] == [("user:the-operator", row.id)]
+    assert [(entry.actor, entry.subject) for entry in site.audit("tenant.create")] == [("user:the-admin", row.id)]
     listed = client.get("/admin/tenants").text
     assert "acme" in listed
     assert "250 ms" in listed
@@ -57,7 +57,7 @@ def test_an_edit_is_in_the_record_and_in_the_audit_log(site: Site, client: Flask
     row = row_of(site, "acme")
     assert (row.tier, row.weight, row.tokens_per_minute, row.enabled) == ("basic", 3, None, False)
     entry = site.audit("tenant.update")[0]
-    assert entry.actor == "user:the-operator"
+    assert entry.actor == "user:the-admin"
     assert entry.before is not None
     assert entry.before["tier"] == "vip"
     assert "disabled" in client.get("/admin/tenants").text
@@ -126,7 +126,7 @@ def test_a_key_is_shown_once_and_works(site: Site, client: FlaskClient) -> None:
     again = client.get(f"/admin/tenants/{tenant.id}").text
     assert found[0] not in again
     assert found[0][:11] in again
-    assert site.audit("key.create")[0].actor == "user:the-operator"
+    assert site.audit("key.create")[0].actor == "user:the-admin"
 
 
 def test_a_revoked_key_is_refused_and_told(site: Site, client: FlaskClient) -> None:
@@ -135,7 +135,7 @@ def test_a_revoked_key_is_refused_and_told(site: Site, client: FlaskClient) -> N
     assert post(client, f"/admin/tenants/{tenant.id}/keys/{made.id}/revoke").status_code == 302
     assert site.accounts.authenticate(made.key) is None
     assert "revoked" in client.get(f"/admin/tenants/{tenant.id}").text
-    assert site.audit("key.revoke")[0].actor == "user:the-operator"
+    assert site.audit("key.revoke")[0].actor == "user:the-admin"
 
 
 def test_a_key_is_revoked_only_under_its_tenant(site: Site, client: FlaskClient) -> None:

@@ -55,7 +55,7 @@ def test_ended_job(client: FlaskClient, services: MemoryServices, auth: dict[str
     assert (job["status"], job["result"], job["finished_at"]) == ("succeeded", {"id": "x"}, 1.5)
     assert job["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
     error = client.get(f"/v1/jobs/{bad}", headers=auth).get_json()["error"]
-    assert error == {"code": "c", "message": "m", "param": None, "type": "server_error"}
+    assert error == {"code": "c", "message": "m", "param": None, "type": "invalid_request_error"}
 
 
 @pytest.mark.parametrize(("query", "headers"), [("?wait=30", {}), ("", {"Prefer": "respond-async, wait=30"})])

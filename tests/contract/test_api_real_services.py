@@ -78,7 +78,7 @@ def test_quota(client: FlaskClient, services: Services) -> None:
 
 def test_ready_says_what_is_missing(client: FlaskClient) -> None:
     response = client.get("/readyz")
-    assert (response.status_code, response.get_json()["reasons"]) == (503, [f"model: no replica of {MODEL} is ready"])
+    assert (response.status_code, response.get_json()["reasons"]) == (503, [f"no replica of {MODEL} is ready"])
 
 
 @pytest.mark.parametrize(("path", "body"), [("/v1/chat/completions", CHAT), ("/v1/jobs", {"body": CHAT})])
