@@ -20,7 +20,10 @@ def keep_private(settings: Settings) -> None:
     """
     os.umask(OTHERS)
     for path in _kept(settings):
-        mode = path.stat().st_mode & 0o777
+        try:
+            mode = path.stat().st_mode & 0o777
+        except FileNotFoundError:
+            continue  # SQLite takes its side files away when the last process lets go of them
         if mode & OTHERS:
             try:
                 path.chmod(mode & ~OTHERS)

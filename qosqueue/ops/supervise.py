@@ -155,9 +155,14 @@ class Supervisor:
         self._tell(f"{kept.part.name} {what}; next try in {pause_s:g} s")
 
     def _write_pid(self, part: Part, child: Child) -> None:
-        if self._pids is not None:
+        if self._pids is None:
+            return
+        try:
             self._pids.mkdir(parents=True, exist_ok=True)
             (self._pids / f"{part.name}.pid").write_text(f"{child.pid}\n")
+        except OSError as error:
+            # A full disk must not end what still serves.
+            self._tell(f"the pid file of {part.name} cannot be written: {error.strerror}")
 
     def _drop_pid(self, part: Part) -> None:
         if self._pids is not None:

@@ -226,3 +226,17 @@ def test_a_worker_that_stops_leaves_no_lease_behind(make_runs: Any) -> None:
     assert "leases" not in state
     assert sum(len(value) for value in waiting.values()) == 3 - ran
     assert all(value["attempts"] == "0" for key, value in state.items() if key.startswith("msg:"))
+
+
+@pytest.mark.parametrize("fault", ["pickled", "unknown"])
+def test_what_a_worker_must_not_or_cannot_run_is_kept_as_a_dead_letter(make_runs: Any, fault: str) -> None:
+    """A pickled message is never unpickled; a task of another version is not thrown away."""
+    runs = make_runs({"m": 2})
+    header = qos_header(model="m", band=0, budget_ms=1_000, ttl_ms=60_000, max_attempts=3)
+    name, serializer = ("swift", "pickle") if fault == "pickled" else ("swift_v2", "json")
+    runs.publisher.send_task(name, args=["bad", "m"], task_id="bad", queue=LANE, headers=header, serializer=serializer)
+    with runs.working():
+        runs.send("swift", "good", "m")
+        runs.wait_for("good")
+        eventually(lambda: runs.client.zcard(f"{runs.scripts.key}:dead") == 1, within_s=5)
+    assert runs.names() == ["good"]

@@ -181,6 +181,15 @@ def test_a_missing_model_file_is_one_line(tmp_path: Path) -> None:
     assert line.endswith("or `qosqueue model update smollm2 --disable`")
 
 
+def test_a_home_that_cannot_be_one_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "home"
+    file.write_text("not a folder")
+    told = command(file, "up", "--port", "0")
+    assert (told.returncode, told.stdout) == (1, "")
+    (line,) = told.stderr.splitlines()
+    assert "QOSQUEUE_HOME" in line or str(file) in line
+
+
 def test_an_absent_external_broker_is_one_line(home: Path) -> None:
     with running(home, redis_url=f"unix://{home}/none.sock") as instance:
         assert "QOSQUEUE_REDIS_URL does not answer" in _fails_to_start(instance)
