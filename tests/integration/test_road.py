@@ -182,7 +182,7 @@ def test_a_job_that_waits_past_its_time_expires_with_an_answer(road: Road) -> No
     assert expired.status is JobStatus.EXPIRED
     assert expired.error is not None
     assert (expired.error["status"], expired.error["code"]) == (504, "deadline_exceeded")
-    # With no worker to hear it, the lane's bell stays rung. The sweep's own message is settled after the record is told.
+    # With no worker to hear it, the lane's bell stays rung. The sweep's own message goes after the record is told.
     eventually(lambda: left(road) <= {"bell:vip.light:sim"}, within_s=5)
 
 
