@@ -14,28 +14,70 @@ class State(StrEnum):
     DEAD = "dead"
 
 
-@dataclass
+class Stand(StrEnum):
+    """How a queued message takes part in the order.
+
+    `later` waits for its ETA, `live` is in the order by its key, `relegated` can no longer start in its budget and
+    stands behind all that can, `batch` fills slots that nobody else wants.
+    """
+
+    LATER = "later"
+    LIVE = "live"
+    RELEGATED = "relegated"
+    BATCH = "batch"
+
+
+@dataclass(slots=True)
 class Message:
-    """One message. Times in ms since the epoch; `expires` 0 means never."""
+    """One message. Times in ms since the epoch, costs in ms of one slot.
+
+    `arrival` lies ahead for one with an ETA; `expires` 0: never; `budget_ms` 0: no deadline; `predicted_ms` is what
+    the sender said, `cost_ms` the same corrected by the tenant's bias; `penalty` None: not yet decided (it is when the
+    message first joins the order); `boost` is a priority that counts until `boost_until`.
+    """
 
     tag: str
     task: str
     lane: str
     model: str
-    rank: int
+    tenant: str
+    organisation: str
+    priority: int
+    batch: bool
+    budget_ms: int
+    predicted_ms: int
+    cost_ms: int
+    urgency: int
     arrival: int
-    deadline: int
+    number: int
     expires: int
     max_attempts: int
     payload: str
+    penalty: int | None = None
+    in_profile: bool = False
+    boost: int = -1
+    boost_until: int = 0
     state: State = State.QUEUED
+    stand: Stand = Stand.LATER
+    score: int = 0
+    due: int = 0
     fence: int = 0
     attempts: int = 0
     holder: str | None = None
-    lease_until: int | None = None
-    dead_since: int | None = None
-    aged: bool = False
+    started: int = 0
     cancel: bool = False
+
+    @property
+    def row(self) -> Row:
+        """The ordered row that it waits in while queued (and not for its ETA)."""
+        return self.stand, self.lane, self.model
+
+
+Place = tuple[str, str]
+"""Lane and model."""
+
+Row = tuple[Stand, str, str]
+"""Stand, lane and model: one ordered row of waiting messages."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +95,13 @@ class Delivery:
 
 
 @dataclass(frozen=True)
+class Nothing:
+    """No message may run now. `retry_after_ms`: when to look again if no bell rings before; None: nothing waits."""
+
+    retry_after_ms: int | None
+
+
+@dataclass(frozen=True)
 class Reaped:
     """Task ids that one sweep moved: queued again, dead, expired in the queue, withdrawn after a lost lease.
 
@@ -64,3 +113,13 @@ class Reaped:
     expired: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
     fences: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Aged:
+    """Task ids that time has moved: ETA reached, batch that joined the order, relegated, boost ended."""
+
+    woken: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
+    relegated: tuple[str, ...] = ()
+    boost_ended: tuple[str, ...] = ()

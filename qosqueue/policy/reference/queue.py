@@ -1,7 +1,7 @@
 """What does each command of the queue do? The executable specification of `qosqueue/broker/lua`.
 
 Every method is the twin of the script of the same name: same arguments, same result, same state afterwards
-(tests/differential holds them together). Slow and clear on purpose: lists are sorted where Redis keeps an index.
+(tests/differential holds them together). The simulator runs it, so it is quick, too.
 """
 
 from __future__ import annotations
@@ -9,23 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from qosqueue.policy.profile import rank
-from qosqueue.policy.reference.message import Delivery, Message, Reaped, State
-
-BELL_DEPTH = 16
-
-Place = tuple[str, str]  # lane, model
+from qosqueue.policy import order
+from qosqueue.policy.ordered_set import OrderedSet
+from qosqueue.policy.reference.claims import Account, Share
+from qosqueue.policy.reference.limits import Limit
+from qosqueue.policy.reference.message import Aged, Delivery, Message, Nothing, Place, Reaped, State
+from qosqueue.policy.reference.pick import Pick
+from qosqueue.policy.reference.standing import Standing
 
 
 class ReferenceQueue:
-    """The whole state of one group: messages, who owns which task id, bells, and the turn of the aging lane."""
+    """The whole state of one group, and the commands that change it."""
 
     def __init__(self) -> None:
-        self.messages: dict[str, Message] = {}
+        self.standing = Standing()
+        self.messages = self.standing.messages
         self.tasks: dict[str, str] = {}
-        self.places: set[Place] = set()
-        self.bells: dict[Place, int] = {}
-        self.turn = 0
+        self.leases = OrderedSet()
+        self.dead = OrderedSet()
+        self.bias: dict[Account, int] = {}
+        self.mean32: dict[str, int] = {}
 
     def submit(
         self,
@@ -35,70 +38,76 @@ class ReferenceQueue:
         task: str,
         lane: str,
         model: str,
-        band: int,
+        tenant: str,
+        organisation: str,
+        priority: int,
+        batch: bool,
         budget_ms: int,
+        cost_ms: int,
+        delay_ms: int,
         ttl_ms: int,
         max_attempts: int,
         payload: str,
     ) -> int:
-        """Queue one message; its position in its lane and model (1 is next), or 0 if the tag is known."""
+        """Queue one message: 1, or 0 if the tag is known. `cost_ms` 0: the sender does not know."""
         if tag in self.messages:
             return 0
-        deadline = now + budget_ms
+        self.standing.number += 1
+        arrival = now + delay_ms
         message = Message(
             tag=tag,
             task=task,
             lane=lane,
             model=model,
-            rank=rank(band, deadline),
-            arrival=now,
-            deadline=deadline,
-            expires=now + ttl_ms if ttl_ms > 0 else 0,
+            tenant=tenant,
+            organisation=organisation,
+            priority=priority,
+            batch=batch,
+            budget_ms=budget_ms,
+            predicted_ms=cost_ms,
+            cost_ms=self._corrected(tenant, model, cost_ms),
+            urgency=order.urgency(budget_ms),
+            arrival=arrival,
+            number=self.standing.number % order.SAME_MS,
+            expires=arrival + ttl_ms if ttl_ms > 0 else 0,
             max_attempts=max_attempts,
             payload=payload,
         )
         self.messages[tag] = message
         self.tasks[task] = tag
-        self.places.add((lane, model))
-        self._enter_queue(message)
-        return self.ready([(lane, model)]).index(message) + 1
+        self.standing.enter(now, message)
+        return 1
 
     def dispatch(
-        self, now: int, *, lease_ms: int, holder: str, aged_one_in: int, places: Sequence[Place]
-    ) -> Delivery | None:
-        """Lease the first message of `places` to `holder`, or None if none is queued."""
-        ready = self.ready(places)
-        if not ready:
+        self, now: int, *, lease_ms: int, holder: str, places: Sequence[Place], warm: int | None = None
+    ) -> Delivery | Nothing:
+        """Lease the first message of `places` to `holder`. The first `warm` places (all, if None) come before the rest."""
+        self.standing.move_due(now, order.DUE_PER_PICK)
+        split = len(places) if warm is None else warm
+        pick = Pick(now, self.standing, self.messages)
+        message = pick.first(places[:split]) or pick.first(places[split:])
+        if message is None:
             for place in places:
-                self.bells.pop(place, None)
-            return None
-        chosen = ready[0]
-        aged = sorted((message for message in ready if message.aged), key=lambda each: (each.arrival, each.tag))
-        if aged:
-            self.turn += 1
-            if self.turn >= aged_one_in:
-                chosen = aged[0]
-                self.turn = 0
-        chosen.state = State.LEASED
-        chosen.aged = False
-        chosen.fence += 1
-        chosen.attempts += 1
-        chosen.holder = holder
-        chosen.lease_until = now + lease_ms
-        for place in places:
-            if not self.ready([place]):
-                self.bells.pop(place, None)
-            else:
-                self.bells.setdefault(place, 1)
+                self.standing.bells.pop(place, None)
+            return Nothing(pick.retry_after_ms(places))
+        self.standing.leave(message)
+        message.state = State.LEASED
+        message.fence += 1
+        message.attempts += 1
+        message.holder = holder
+        message.started = now
+        self.leases.add(message.tag, now + lease_ms)
+        self.standing.limits.begin((message.lane, message.model), message.tenant)
+        self.standing.wake_next(places)
         return Delivery(
-            tag=chosen.tag,
-            fence=chosen.fence,
-            lane=chosen.lane,
-            model=chosen.model,
-            task=chosen.task,
-            lease_until=chosen.lease_until,
-            arrival=chosen.arrival,
-            payload=chosen.payload,
+            tag=message.tag,
+            fence=message.fence,
+            lane=message.lane,
+            model=message.model,
+            task=message.task,
+            lease_until=now + lease_ms,
+            arrival=message.arrival,
+            payload=message.payload,
         )
 
     def renew(self, now: int, *, lease_ms: int, leases: Iterable[tuple[str, int]]) -> list[int]:
@@ -110,16 +119,17 @@ class ReferenceQueue:
         message = self._held(tag, fence)
         if message is None:
             return 0
+        self._leave_lease(message)
         if outcome == "requeue" and not message.cancel:
             message.attempts -= 1
-            self._leave_lease(message)
-            self._enter_queue(message)
+            self.standing.enter(now, message)
             return 1
         if outcome == "dead":
-            self._leave_lease(message)
             message.state = State.DEAD
-            message.dead_since = now
+            self.dead.add(tag, now)
             return 1
+        if outcome == "done":
+            self._learn(message, max(0, now - message.started))
         self._forget(message)
         return 1 if outcome == "done" else 2
 
@@ -127,31 +137,66 @@ class ReferenceQueue:
         """Take a message back: 0 unknown, 1 it is gone, 2 it runs and its holder was told to stop."""
         message = self.messages.get(self.tasks.get(task, ""))
         if message is None:
+            self.tasks.pop(task, None)
             return 0
         if message.state is State.LEASED:
             message.cancel = True
             return 2
+        self._take_out(message)
         self._forget(message)
         return 1
 
-    def rerank(self, now: int, *, lane: str, starves_after_ms: int, limit: int) -> list[str]:
-        """Let the oldest of a lane that starve into the aging lane; the task ids lifted."""
-        waiting = sorted(
-            (each for each in self._in(State.QUEUED) if each.lane == lane), key=lambda each: (each.arrival, each.tag)
-        )
-        starving = [each for each in waiting if each.arrival <= now - starves_after_ms][:limit]
-        lifted = [each.task for each in starving if not each.aged]
-        for message in starving:
-            message.aged = True
-        return lifted
+    def rerank(
+        self,
+        now: int,
+        *,
+        task: str,
+        priority: int | None = None,
+        budget_ms: int | None = None,
+        boost: int | None = None,
+        boost_ms: int = 0,
+        charge: bool = False,
+    ) -> int:
+        """Move a queued message: 1, or 0 if the task is not queued.
+
+        `priority` and `budget_ms` (from its arrival) replace its own; `boost` is a priority that counts for `boost_ms`
+        (0 ends a boost); `charge` decides its penalty afresh, with the shares of now.
+        """
+        message = self.messages.get(self.tasks.get(task, ""))
+        if message is None or message.state is not State.QUEUED:
+            return 0
+        self.standing.leave(message)
+        if priority is not None:
+            message.priority = priority
+        if budget_ms is not None:
+            message.budget_ms = budget_ms
+            message.urgency = order.urgency(budget_ms)
+        if boost is not None:
+            message.boost = boost
+            message.boost_until = now + boost_ms
+        if charge:
+            message.penalty = None
+        self.standing.enter(now, message)
+        return 1
+
+    def replay(self, now: int, *, task: str) -> int:
+        """Queue a dead letter again, as if it had just arrived, with all its attempts: 1, or 0 if it is not dead."""
+        message = self.messages.get(self.tasks.get(task, ""))
+        if message is None or message.state is not State.DEAD:
+            return 0
+        self.dead.remove(message.tag)
+        if message.expires:
+            message.expires += now - message.arrival
+        message.arrival = now
+        message.attempts = 0
+        message.penalty = None
+        self.standing.enter(now, message)
+        return 1
 
     def reap(self, now: int, *, limit: int) -> Reaped:
         """Requeue lost leases (or call them dead), drop what expired in the queue."""
         requeued, dead, withdrawn, fences = [], [], [], []
-        leased = sorted((_until(each), each.tag) for each in self._in(State.LEASED))
-        for until, tag in leased[:limit]:
-            if until > now:
-                break
+        for tag in self.leases.up_to(now, limit):
             message = self.messages[tag]
             self._leave_lease(message)
             if message.cancel:
@@ -159,40 +204,71 @@ class ReferenceQueue:
                 withdrawn.append(message.task)
             elif message.attempts >= message.max_attempts:
                 message.state = State.DEAD
-                message.dead_since = now
+                self.dead.add(tag, now)
                 dead.append(message.task)
             else:
-                self._enter_queue(message)
+                self.standing.enter(now, message)
                 requeued.append(message.task)
                 fences.append(message.fence)
-        late = sorted(
-            (each for each in self._in(State.QUEUED) if 0 < each.expires <= now),
-            key=lambda each: (each.expires, each.tag),
-        )[:limit]
+        late = [self.messages[tag] for tag in self.standing.expiry.up_to(now, limit)]
         for message in late:
+            self.standing.leave(message)
             self._forget(message)
         expired = tuple(message.task for message in late)
         return Reaped(tuple(requeued), tuple(dead), expired, tuple(withdrawn), tuple(fences))
 
+    def age(self, now: int, *, limit: int) -> Aged:
+        """Make up to `limit` moves of each kind that time has brought."""
+        return self.standing.move_due(now, limit)
+
     def purge(self, *, lane: str, limit: int) -> int:
         """Drop up to `limit` queued messages of a lane, oldest first; how many."""
-        waiting = sorted(
-            (each for each in self._in(State.QUEUED) if each.lane == lane), key=lambda each: (each.arrival, each.tag)
-        )[:limit]
-        for message in waiting:
+        arrivals = self.standing.arrivals.get(lane)
+        tags = [] if arrivals is None else arrivals.up_to(order.TIER_STEP, limit)
+        for tag in tags:
+            message = self.messages[tag]
+            self.standing.leave(message)
             self._forget(message)
-        return len(waiting)
+        return len(tags)
 
-    def ready(self, places: Iterable[Place]) -> list[Message]:
-        """What is queued at `places`, in the order of service."""
-        wanted = set(places)
-        return sorted(
-            (each for each in self._in(State.QUEUED) if (each.lane, each.model) in wanted),
-            key=lambda each: (each.rank, each.tag),
+    def limit(self, now: int, *, name: str, most: int | None, for_ms: int = 0) -> None:
+        """Let at most `most` attempts run under a name (see limits.py), for so long (0: for good); None lifts it."""
+        if most is None:
+            self.standing.limits.limits.pop(name, None)
+        else:
+            self.standing.limits.limits[name] = Limit(most, now + for_ms if for_ms else 0)
+        if name.startswith("t:"):
+            self.standing.unpark(name[2:])
+        else:
+            self.standing.ring_all()
+
+    def share(self, organisation: str, share: Share) -> None:
+        """What an organisation was promised; counts from its next request on (see `rerank`, `charge`)."""
+        self.standing.claims.shares[organisation] = share
+
+    def pool(self, model: str, terms: order.PoolTerms) -> None:
+        """What the order knows of a model's pool."""
+        self.standing.pools[model] = terms
+
+    def mean_service_ms(self, model: str) -> int:
+        """The running mean of what a model's requests took; 0 before the first."""
+        return self.mean32.get(model, 0) >> order.MEAN_STEP_BITS
+
+    def _corrected(self, tenant: str, model: str, predicted_ms: int) -> int:
+        if not predicted_ms:
+            return self.standing.terms(model).mean_ms or order.DEFAULT_COST_MS
+        bias = self.bias.get((tenant, model), order.Q10) if tenant else order.Q10
+        return min(max(1, predicted_ms * bias >> 10), order.LARGEST_COST_MS)
+
+    def _learn(self, message: Message, actual_ms: int) -> None:
+        mean32 = self.mean32.get(message.model)
+        bits = order.MEAN_STEP_BITS
+        self.mean32[message.model] = (
+            actual_ms << bits if mean32 is None else mean32 + actual_ms - (mean32 >> bits)
         )
-
-    def _in(self, state: State) -> list[Message]:
-        return [message for message in self.messages.values() if message.state is state]
+        if message.tenant and message.predicted_ms:
+            account = message.tenant, message.model
+            self.bias[account] = order.next_bias(self.bias.get(account, order.Q10), message.predicted_ms, actual_ms)
 
     def _held(self, tag: str, fence: int) -> Message | None:
         message = self.messages.get(tag)
@@ -204,25 +280,23 @@ class ReferenceQueue:
         message = self._held(tag, fence)
         if message is None:
             return 0
-        message.lease_until = until
+        self.leases.add(tag, until)
         return 2 if message.cancel else 1
 
-    def _enter_queue(self, message: Message) -> None:
-        message.state = State.QUEUED
-        place = (message.lane, message.model)
-        self.bells[place] = min(self.bells.get(place, 0) + 1, BELL_DEPTH)
-
     def _leave_lease(self, message: Message) -> None:
+        self.leases.remove(message.tag)
         message.holder = None
-        message.lease_until = None
+        self.standing.limits.end((message.lane, message.model), message.tenant)
+        self.standing.unpark(message.tenant)
+
+    def _take_out(self, message: Message) -> None:
+        if message.state is State.QUEUED:
+            self.standing.leave(message)
+        else:
+            self.dead.remove(message.tag)
 
     def _forget(self, message: Message) -> None:
         del self.messages[message.tag]
         if self.tasks.get(message.task) == message.tag:
             del self.tasks[message.task]
 
-
-def _until(message: Message) -> int:
-    if message.lease_until is None:
-        raise AssertionError(f"leased message {message.tag} has no lease")
-    return message.lease_until

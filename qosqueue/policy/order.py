@@ -1,0 +1,153 @@
+"""Where does a request stand in the order? The key that sorts it, and the few figures of its pool that decide it.
+
+The rule is that of claim-keyed deadlines. A request's key is the instant by which it should start,
+
+    D = arrival + lead · budget + size · cost + penalty
+
+smallest first. `lead` is the part of its start budget that its priority lets it wait; `size` moves large requests back
+when there is not time for all (in overload the head of the order is a lag behind, so it becomes a cut by size); and the
+penalty moves back the new requests of an organisation whose queued work claims more of the pool than its allowance:
+its own, nobody else's, and only while it has a queue. A contracted share is a token bucket: what fits into it is *in
+profile* and carries neither size nor penalty. What can no longer start in its budget is relegated behind all that can.
+
+Everything here is whole numbers, so that the scripts and their Python twin agree to the last bit: times in ms, costs in
+ms of one slot, shares in 1/1024 (`q10`), claims in 1/1024 of a slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from qosqueue.policy.terms import PRIORITY_RANGES, TIERS, Tier
+
+Q10, Q20, Q30 = 1 << 10, 1 << 20, 1 << 30
+
+# Messages that reach the server in the same millisecond keep their order: a score is ms · 512 + a running number.
+SAME_MS = 1 << 9
+# Relegated work of a lower tier stands behind all of a higher one: an instant below 2^42 ms (the year 2109) in the low part.
+TIER_STEP = 1 << 51
+
+# Beyond these no request is told apart any more; the products below stay under 2^53, exact as doubles.
+LONGEST_MS = 1 << 42
+LATEST_KEY_MS = (1 << 43) - 1
+LARGEST_COST_MS = 1 << 26
+SHORTEST_BUDGET_MS = 16
+LARGEST_EXCESS = 1 << 26
+
+# The part of the start budget that each priority 0-9 may be made to wait, in 1/1024: vip hardly, basic all of it.
+LEAD_Q10 = (205, 358, 512, 717, 819, 922, 1024, 922, 973, 1024)
+# From this priority on the size of a request counts.
+SIZED_FROM = PRIORITY_RANGES[Tier.STANDARD].first
+# A Celery task without a budget (of beat, of a host project) waits its turn by age, so much later for each priority.
+PLAIN_STEP_MS = 10_000
+
+# The part of the pool that an organisation may claim before its new requests lose place, by tier, in 1/1024.
+ALLOWANCE_Q10: Mapping[Tier, int] = {Tier.VIP: 1024, Tier.STANDARD: 614, Tier.BASIC: 410}
+# So many mean services are never too large a claim.
+FREE_SERVICES = 4
+
+FLOOR_Q10 = 10
+"""Relegated work is given so much (1/1024) of what is served while it waits: about one percent."""
+
+DUE_PER_PICK = 8
+"""Timed moves that one pick makes at most; the watchdog makes the rest."""
+
+PARKED_PER_PICK = 32
+"""Tenants at their limit that one pick passes over at most."""
+
+LOOK_AGAIN_MS = 1_000
+"""When to look again where something waits that may not run: a freed slot rings before."""
+
+LEAST_CREDIT_MS = 200
+DEFAULT_COST_MS = 1_000
+"""What a request is taken to cost when neither it nor its pool says."""
+
+SHARE_OF_BATCH_WINDOW = 2
+"""Batch work fills idle slots for the first 1/2 of its window, then it joins the order of all."""
+
+# The tenant's own bias of prediction, in 1/1024: it moves by 1/16 toward what was seen, between 1/8 and 8.
+BIAS_STEP_BITS = 4
+LEAST_BIAS, MOST_BIAS = Q10 // 8, Q10 * 8
+MEAN_STEP_BITS = 5
+
+
+@dataclass(frozen=True)
+class PoolTerms:
+    """What the order knows of one model's pool; all zero where nothing is known of it (no guard, no size, no spare).
+
+    `slots` counts all replicas' slots, `spare` of them batch leaves free; `mean_ms` is the mean service;
+    `size_q10` is ms of key for 1024 ms of cost; `slope_q20` is ms of key for 2^20 units of claim too many;
+    `base_ms` is added to what does not fit into its contract; `burst_ms` of a contract may be saved up;
+    `credit_ms` is the most that relegated work can be owed.
+    """
+
+    slots: int = 0
+    spare: int = 0
+    mean_ms: int = 0
+    size_q10: int = 0
+    slope_q20: int = 0
+    base_ms: int = 0
+    burst_ms: int = 0
+    credit_ms: int = 0
+
+
+def pool_terms(slots: int, mean_ms: int, budgets_ms: Mapping[Tier, int], spare: int = 1) -> PoolTerms:
+    """The terms of a pool of `slots` with `mean_ms` of mean service; `budgets_ms` are the tiers' online start budgets.
+
+    The time scales follow from the budgets: a request of mean size stands 0.3 standard budgets later than an empty one,
+    a claim of the whole pool beyond the allowance costs three basic budgets. With 1, 3 and 10 s these are the figures
+    under which the rule was found (docs/design/fairness.md).
+    """
+    if slots < 1:
+        return PoolTerms()
+    mean_ms = min(max(1, mean_ms), LARGEST_COST_MS)
+    standard_ms, longest_ms = budgets_ms[Tier.STANDARD], budgets_ms[Tier.BASIC]
+    return PoolTerms(
+        slots=slots,
+        spare=min(spare, slots - 1),
+        mean_ms=mean_ms,
+        size_q10=min(3 * standard_ms * Q10 // (10 * mean_ms), Q20),
+        slope_q20=min(3 * longest_ms * Q10 // slots, 1 << 25),
+        base_ms=longest_ms // 2,
+        burst_ms=longest_ms,
+        credit_ms=200 * slots,
+    )
+
+
+def urgency(budget_ms: int) -> int:
+    """One over the start budget, in 2^-30 per ms: what turns a cost into a claim without a division in the scripts."""
+    return Q30 // max(SHORTEST_BUDGET_MS, budget_ms)
+
+
+def claim(cost_ms: int, urgency_q30: int) -> int:
+    """The part of a pool, in 1/1024 of a slot, that work of `cost_ms` needs to start within its budget."""
+    return cost_ms * urgency_q30 >> 20
+
+
+def penalty_ms(excess: int, slope_q20: int, steepness_q10: int) -> int:
+    """How much later an organisation's next request stands that claims `excess` beyond its allowance (1/1024 slots)."""
+    return (min(excess, LARGEST_EXCESS) * slope_q20 >> 20) * steepness_q10 >> 10
+
+
+def key_ms(arrival_ms: int, priority: int, budget_ms: int, cost_ms: int, size_q10: int, penalty: int) -> int:
+    """D: the instant, in ms since the epoch, that sorts a request."""
+    if budget_ms == 0:
+        return min(arrival_ms + PLAIN_STEP_MS * priority, LATEST_KEY_MS)
+    size = cost_ms * size_q10 >> 10 if priority >= SIZED_FROM else 0
+    return min(arrival_ms + (budget_ms * LEAD_Q10[priority] >> 10) + size + penalty, LATEST_KEY_MS)
+
+
+def tier_index(priority: int) -> int:
+    """0 vip, 1 standard, 2 basic."""
+    return next(index for index, tier in enumerate(TIERS) if priority <= PRIORITY_RANGES[tier].last)
+
+
+def next_bias(bias_q10: int, predicted_ms: int, actual_ms: int) -> int:
+    """The tenant's bias after one more service: one step up if it took longer than the corrected prediction, else down.
+
+    It settles where as many services take longer as shorter; one huge outlier moves it no further than any other.
+    """
+    step = bias_q10 >> BIAS_STEP_BITS
+    moved = bias_q10 + step if actual_ms << 10 > predicted_ms * bias_q10 else bias_q10 - step
+    return min(max(moved, LEAST_BIAS), MOST_BIAS)

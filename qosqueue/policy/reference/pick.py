@@ -1,0 +1,117 @@
+"""Which message runs next on a free slot?
+
+Eligible first: places under none of their limits, tenants below theirs. Then the order: what relegated work is owed,
+else the first live message, else the first relegated one; and if nobody online wants the slot, batch, behind a few
+slots that stay free for whoever comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qosqueue.policy import order
+from qosqueue.policy.reference.limits import names_of, tenant_limit
+from qosqueue.policy.reference.message import Message, Place, Row, Stand
+from qosqueue.policy.reference.standing import Standing
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The first eligible message of one kind over all places."""
+
+    score: int
+    row: Row
+    tenant: str
+
+
+class Pick:
+    """One pick, at one instant."""
+
+    def __init__(self, now: int, standing: Standing, messages: dict[str, Message]) -> None:
+        self._now = now
+        self._standing = standing
+        self._messages = messages
+        self._passed_over = 0
+        self._opens: int | None = None
+
+    def first(self, places: Sequence[Place]) -> Message | None:
+        """The message to lease, still in its row."""
+        open_places = [place for place in places if self._is_open(place)]
+        relegated = self._head(Stand.RELEGATED, open_places, oldest=True)
+        credit = self._standing.credit
+        if relegated is not None and credit.get(relegated.row[2], 0) > 0:
+            message = self._message(relegated)
+            credit[message.model] -= message.cost_ms
+            return message
+        live = self._head(Stand.LIVE, open_places)
+        if live is not None:
+            message = self._message(live)
+            if relegated is not None:
+                self._owe(relegated.row[2], message.cost_ms)
+            return message
+        if relegated is not None:
+            best = self._head(Stand.RELEGATED, open_places)
+            return None if best is None else self._message(best)
+        batch = self._head(Stand.BATCH, [place for place in open_places if self._has_spare(place[1])])
+        return None if batch is None else self._message(batch)
+
+    def retry_after_ms(self, places: Sequence[Place]) -> int | None:
+        """When to look again, after nothing was found."""
+        waits = []
+        if self._passed_over >= order.PARKED_PER_PICK:
+            waits.append(1)
+        if any(self._standing.waits_at(place) for place in places):
+            waits.append(order.LOOK_AGAIN_MS)
+            if self._opens is not None:
+                waits.append(self._opens - self._now)
+        first = self._standing.later.first()
+        if first is not None:
+            waits.append(max(1, first[0] - self._now))
+        return min(waits) if waits else None
+
+    def _is_open(self, place: Place) -> bool:
+        if not self._standing.waits_at(place):
+            return False
+        for name in names_of(place):
+            limit = self._standing.limits.reached(self._now, name)
+            if limit is not None:
+                if limit.until:
+                    self._opens = limit.until if self._opens is None else min(self._opens, limit.until)
+                return False
+        return True
+
+    def _head(self, stand: Stand, places: Sequence[Place], *, oldest: bool = False) -> _Head | None:
+        """The first of a kind; `oldest` counts only its age, not its tier."""
+        while True:
+            best: _Head | None = None
+            for lane, model in places:
+                row = (stand, lane, model)
+                head = self._standing.rows.head(row)
+                if head is None:
+                    continue
+                score = head[0] % order.TIER_STEP if oldest else head[0]
+                if best is None or score < best.score:
+                    best = _Head(score, row, head[1])
+            if best is None or not best.tenant:
+                return best
+            if self._standing.limits.reached(self._now, tenant_limit(best.tenant)) is None:
+                return best
+            if self._passed_over >= order.PARKED_PER_PICK:
+                return None
+            self._passed_over += 1
+            self._standing.rows.park(best.row, best.tenant)
+
+    def _has_spare(self, model: str) -> bool:
+        terms = self._standing.terms(model)
+        running = self._standing.limits.running.get(f"m:{model}", 0)
+        return not terms.slots or terms.slots - running > terms.spare
+
+    def _owe(self, model: str, served_ms: int) -> None:
+        most = max(order.LEAST_CREDIT_MS, self._standing.terms(model).credit_ms)
+        credit = self._standing.credit
+        credit[model] = min(credit.get(model, 0) + (served_ms * order.FLOOR_Q10 >> 10), most)
+
+    def _message(self, head: _Head) -> Message:
+        return self._messages[self._standing.rows.first_of(head.row, head.tenant)]
+

@@ -1,0 +1,164 @@
+"""How does a queued message stand now, and what does time change about it?
+
+The score of a message in its row never changes by itself. What time does change moves it once, from one row to
+another, at an instant that is known before: its ETA, half of its batch window, the end of its start budget, the end of
+a boost. Picks make a few such moves, the watchdog makes the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qosqueue.policy import order
+from qosqueue.policy.order import PoolTerms
+from qosqueue.policy.ordered_set import OrderedSet
+from qosqueue.policy.reference.claims import Claims
+from qosqueue.policy.reference.limits import Limits
+from qosqueue.policy.reference.message import Aged, Message, Place, Stand, State
+from qosqueue.policy.reference.rows import Rows
+
+BELL_DEPTH = 16
+SHOWN = (Stand.LIVE, Stand.RELEGATED, Stand.BATCH)
+NO_TERMS = PoolTerms()
+
+
+class Standing:
+    """Everything about those who wait: rows, claims, limits, bells, and the instants at which something changes."""
+
+    def __init__(self) -> None:
+        self.rows = Rows()
+        self.claims = Claims()
+        self.limits = Limits()
+        self.pools: dict[str, PoolTerms] = {}
+        self.credit: dict[str, int] = {}
+        self.bells: dict[Place, int] = {}
+        self.arrivals: dict[str, OrderedSet] = {}
+        self.expiry = OrderedSet()
+        self.later = OrderedSet()
+        self.due = OrderedSet()
+        self.number = 0
+        self.messages: dict[str, Message] = {}
+
+    def terms(self, model: str) -> PoolTerms:
+        """The terms of a model's pool."""
+        return self.pools.get(model, NO_TERMS)
+
+    def enter(self, now: int, message: Message) -> None:
+        """Put a message among those who wait, where it stands now."""
+        message.state = State.QUEUED
+        self.arrivals.setdefault(message.lane, OrderedSet()).add(message.tag, message.arrival)
+        if message.expires:
+            self.expiry.add(message.tag, message.expires)
+        self._stand(now, message)
+
+    def leave(self, message: Message) -> None:
+        """Take a message out from those who wait."""
+        arrivals = self.arrivals[message.lane]
+        arrivals.remove(message.tag)
+        if not arrivals:
+            del self.arrivals[message.lane]
+        self.expiry.remove(message.tag)
+        self._unstand(message)
+
+    def move_due(self, now: int, limit: int) -> Aged:
+        """Make up to `limit` moves of each kind: ETA reached, and the rest."""
+        woken, joined, relegated, boost_ended = [], [], [], []
+        for tag in self.later.up_to(now, limit):
+            self._restand(now, self.messages[tag])
+            woken.append(self.messages[tag].task)
+        for tag in self.due.up_to(now, limit):
+            message = self.messages[tag]
+            before = message.stand
+            self._restand(now, message)
+            if before is message.stand:
+                boost_ended.append(message.task)
+            else:
+                (relegated if message.stand is Stand.RELEGATED else joined).append(message.task)
+        return Aged(tuple(woken), tuple(joined), tuple(relegated), tuple(boost_ended))
+
+    def unpark(self, tenant: str) -> None:
+        """A tenant may be picked again: one of its slots is free, or its limit was changed."""
+        for _, lane, model in self.rows.unpark(tenant):
+            self.ring((lane, model))
+
+    def ring(self, place: Place) -> None:
+        """Wake one slot that waits for a place."""
+        self.bells[place] = min(self.bells.get(place, 0) + 1, BELL_DEPTH)
+
+    def ring_all(self) -> None:
+        """Wake a slot for every place where something waits."""
+        for place in {(lane, model) for _, lane, model in self.rows.depth}:
+            self.ring(place)
+
+    def waits_at(self, place: Place) -> bool:
+        """Whether anything waits at a place that is not waiting for its ETA."""
+        return any((stand, *place) in self.rows.depth for stand in SHOWN)
+
+    def wake_next(self, places: Iterable[Place]) -> None:
+        """A bell wakes one slot: whoever picks wakes the next as long as there is work, and stills the rest."""
+        for place in places:
+            if self.waits_at(place):
+                self.bells.setdefault(place, 1)
+            else:
+                self.bells.pop(place, None)
+
+    def _restand(self, now: int, message: Message) -> None:
+        self._unstand(message)
+        self._stand(now, message)
+
+    def _stand(self, now: int, message: Message) -> None:
+        priority = message.boost if message.boost_until > now else message.priority
+        message.stand, due = _stand_of(now, message)
+        if message.stand is Stand.LATER:
+            message.due = 0
+            self.later.add(message.tag, message.arrival)
+            return
+        message.score = self._score(now, message, priority)
+        if message.boost_until > now:
+            due = min(due or message.boost_until, message.boost_until)
+        message.due = due
+        if due:
+            self.due.add(message.tag, due)
+        self.rows.enter(message)
+        if message.stand is Stand.LIVE:
+            self.claims.add(message)
+        self.ring((message.lane, message.model))
+
+    def _unstand(self, message: Message) -> None:
+        if message.stand is Stand.LATER:
+            self.later.remove(message.tag)
+            return
+        self.due.remove(message.tag)
+        self.rows.leave(message)
+        if message.stand is Stand.LIVE:
+            self.claims.remove(message)
+
+    def _score(self, now: int, message: Message, priority: int) -> int:
+        if message.stand is Stand.RELEGATED:
+            key = min(message.arrival, order.LONGEST_MS - 1) * order.SAME_MS
+            return order.tier_index(priority) * order.TIER_STEP + key + message.number
+        if message.stand is Stand.BATCH:
+            return min(message.arrival + message.budget_ms, order.LATEST_KEY_MS) * order.SAME_MS + message.number
+        terms = self.terms(message.model)
+        if message.penalty is None:
+            message.penalty, message.in_profile = self.claims.charge(now, message, terms, priority)
+        size_q10 = 0 if message.in_profile else terms.size_q10
+        key = order.key_ms(message.arrival, priority, message.budget_ms, message.cost_ms, size_q10, message.penalty)
+        return key * order.SAME_MS + message.number
+
+
+def _stand_of(now: int, message: Message) -> tuple[Stand, int]:
+    """The stand of a message, and the instant at which time changes it (0: never)."""
+    if message.arrival > now:
+        return Stand.LATER, 0
+    if not message.budget_ms:
+        return Stand.LIVE, 0
+    joins = message.arrival + message.budget_ms // order.SHARE_OF_BATCH_WINDOW
+    if message.batch and now < joins:
+        return Stand.BATCH, joins
+    if message.fence:
+        # It was in time once and lost its worker: it goes back to its place, not behind everybody.
+        return Stand.LIVE, 0
+    too_late = message.arrival + message.budget_ms + 1
+    return (Stand.RELEGATED, 0) if now >= too_late else (Stand.LIVE, too_late)
+
