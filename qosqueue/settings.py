@@ -51,7 +51,6 @@ class Settings(BaseSettings):
         le=100,
         description="attempts at a Celery task that is not a request; a request has its profile's (online 2, else 3)",
     )
-    aged_one_in: int = Field(default=8, ge=2, le=1000, description="one pick in so many may serve the aging lane")
     max_body_bytes: int = Field(default=1_048_576, ge=1024, description="largest body of a request, in bytes")
     default_model: str = Field(
         default="smollm2",

@@ -19,6 +19,7 @@ from qosqueue.service.catalog import Catalog
 from qosqueue.service.finished import FinishedRequests
 from qosqueue.service.jobs import Jobs
 from qosqueue.service.online import Online
+from qosqueue.service.pools import Pools
 from qosqueue.service.queues import Queues
 from qosqueue.service.users import Users
 from qosqueue.service.watchdog import Watchdog
@@ -81,5 +82,5 @@ def build(settings: Settings) -> Services:
         queues=queues,
         replicas=replicas,
         attempts=attempts,
-        watchdog=Watchdog(scripts, store, record, attempts, queues),
+        watchdog=Watchdog(scripts, store, record, attempts, queues, Pools(scripts, replicas)),
     )

@@ -30,7 +30,6 @@ CHINESE = {
     "lease_ms": "一次尝试不续租可持有多久（毫秒）；其间续租三次",
     "sweep_ms": "看门狗两次巡检的间隔（毫秒）",
     "max_deliveries": "非推理请求的 Celery 任务最多尝试几次；推理请求按其画像（在线 2 次，其余 3 次）",
-    "aged_one_in": "每若干次取出中至多有一次服务老化通道",
     "max_body_bytes": "请求体的最大字节数",
     "default_model": "该模型有就绪副本时 `/readyz` 才为绿；`up` 打印的示例也用它",
     "order": "`fifo` 为原生 Celery 加原生 Kombu，即演示所用的基线",

@@ -78,7 +78,6 @@ def _qos(settings: Settings, lease_table: LeaseTable | None) -> dict[str, Any]:
         **_connection(),
         "group": settings.group,
         "lease_ms": settings.lease_ms,
-        "aged_one_in": settings.aged_one_in,
         "max_attempts": settings.max_deliveries,
         "restore_on_close": False,
         "body_encoding": None,

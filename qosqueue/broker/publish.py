@@ -12,6 +12,7 @@ from qosqueue.broker.celery_app import INFER_TASK, queue_for
 from qosqueue.broker.envelope import qos_header
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.profile import Profile
+from qosqueue.policy.terms import TaskType
 from qosqueue.settings import Settings
 
 
@@ -22,8 +23,8 @@ class Publisher:
         self._app = app
         self._settings = settings
 
-    def publish(self, request_id: str, model: str, profile: Profile, request: dict[str, Any]) -> None:
-        """Queue one request; `request` is the only argument of the task, as JSON.
+    def publish(self, request_id: str, model: str, tenant: str, profile: Profile, request: dict[str, Any]) -> None:
+        """Queue one request of a tenant (its id); `request` is the only argument of the task, as JSON.
 
         Raises BrokerUnavailable if the broker is away or full. The message may be queued all the same when only
         the answer was lost: the caller's record must then be final before a worker looks at it.
@@ -41,8 +42,12 @@ class Publisher:
                 priority=None if self._settings.order == "fifo" else profile.priority,
                 headers=qos_header(
                     model=model,
-                    band=profile.band,
+                    tenant=tenant,
+                    organisation=tenant,
+                    priority=profile.priority,
+                    batch=profile.task_type is TaskType.BATCH,
                     budget_ms=profile.latency_budget_ms,
+                    cost_ms=profile.cost_ms,
                     ttl_ms=profile.ttl_ms,
                     max_attempts=profile.max_attempts,
                 ),

@@ -6,29 +6,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from functools import cache
 from importlib import resources
 from typing import Any, Literal, cast
 
 import redis
 
-from qosqueue.policy.reference.message import Delivery, Reaped
+from qosqueue.policy import order
+from qosqueue.policy.reference.claims import Share
+from qosqueue.policy.reference.message import Aged, Delivery, Nothing, Place, Reaped
+from qosqueue.policy.terms import PRIORITY_RANGES, TIERS
 
-Place = tuple[str, str]
-
-NAMES = ("submit", "dispatch", "renew", "settle", "withdraw", "rerank", "reap", "purge")
+NAMES = (
+    *("submit", "dispatch", "renew", "settle", "withdraw", "rerank"),
+    *("replay", "reap", "age", "purge", "limit"),
+)
+PARTS = ("_keys", "_rows", "_claims", "_standing")
+CONSTANTS = (
+    *("SAME_MS", "TIER_STEP", "LONGEST_MS", "LATEST_KEY_MS", "LARGEST_COST_MS", "SHORTEST_BUDGET_MS", "LARGEST_EXCESS"),
+    *("Q30", "SIZED_FROM", "PLAIN_STEP_MS", "FREE_SERVICES", "FLOOR_Q10", "DUE_PER_PICK", "PARKED_PER_PICK"),
+    *("LOOK_AGAIN_MS", "LEAST_CREDIT_MS", "DEFAULT_COST_MS", "SHARE_OF_BATCH_WINDOW"),
+    *("BIAS_STEP_BITS", "LEAST_BIAS", "MOST_BIAS", "MEAN_STEP_BITS"),
+)
 
 
 @cache
 def source(name: str) -> str:
-    """The full text of a script: its `#!` line if it has one, the prelude, its own lines."""
+    """The full text of a script: its `#!` line if it has one, the constants, the shared parts, its own lines."""
     folder = resources.files("qosqueue.broker").joinpath("lua")
     own = folder.joinpath(f"{name}.lua").read_text("utf-8")
-    prelude = folder.joinpath("prelude.lua").read_text("utf-8")
+    parts = [_constants(), *(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in PARTS)]
     if own.startswith("#!"):
         flags, _, own = own.partition("\n")
-        return f"{flags}\n{prelude}\n{own}"
-    return f"{prelude}\n{own}"
+        return "\n".join([flags, *parts, own])
+    return "\n".join([*parts, own])
+
+
+def _constants() -> str:
+    """The policy's constants, as a Lua table `C`: they stand in Python alone."""
+    tables = {
+        "LEAD_Q10": order.LEAD_Q10,
+        "ALLOWANCE_Q10": [order.ALLOWANCE_Q10[tier] for tier in TIERS],
+        "TIER_LAST": [PRIORITY_RANGES[tier].last for tier in TIERS],
+    }
+    values = [f"{name} = {getattr(order, name)}" for name in CONSTANTS]
+    values += [f"{name} = {{{', '.join(map(str, table))}}}" for name, table in tables.items()]
+    return f"local C = {{{', '.join(values)}}}"
 
 
 class Scripts:
@@ -50,21 +74,34 @@ class Scripts:
         task: str,
         lane: str,
         model: str,
-        band: int,
+        tenant: str,
+        organisation: str,
+        priority: int,
+        batch: bool,
         budget_ms: int,
+        cost_ms: int,
+        delay_ms: int,
         ttl_ms: int,
         max_attempts: int,
         payload: str | bytes,
         now_ms: int | None = None,
     ) -> int:
-        """Queue one message; its position in its lane and model (1 is next), or 0 if the tag is known."""
-        return int(self._call("submit", now_ms, tag, task, lane, model, band, budget_ms, ttl_ms, max_attempts, payload))
+        """Queue one message: 1, or 0 if the tag is known. `cost_ms` 0: the sender does not know."""
+        who = (tag, task, lane, model, tenant, organisation)
+        how = (priority, int(batch), budget_ms, cost_ms, delay_ms, ttl_ms, max_attempts)
+        return int(self._call("submit", now_ms, *who, *how, payload))
 
     def dispatch(
-        self, *, lease_ms: int, holder: str, aged_one_in: int, places: Sequence[Place], now_ms: int | None = None
-    ) -> Delivery | None:
-        """Lease the first message of `places` to `holder`, or None if none is queued."""
-        return to_delivery(self._call("dispatch", now_ms, *dispatch_arguments(lease_ms, holder, aged_one_in, places)))
+        self,
+        *,
+        lease_ms: int,
+        holder: str,
+        places: Sequence[Place],
+        warm: int | None = None,
+        now_ms: int | None = None,
+    ) -> Delivery | Nothing:
+        """Lease the next message of `places` to `holder`; the first `warm` places (None: all) come before the rest."""
+        return to_picked(self._call("dispatch", now_ms, *dispatch_arguments(lease_ms, holder, places, warm)))
 
     def renew(self, *, lease_ms: int, leases: Iterable[tuple[str, int]], now_ms: int | None = None) -> list[int]:
         """For each (tag, fence): 0 lost, 1 held, 2 held but cancelled by its tenant."""
@@ -81,24 +118,66 @@ class Scripts:
         """Take a message back: 0 unknown, 1 it is gone, 2 it runs and its holder was told to stop."""
         return int(self._call("withdraw", now_ms, task))
 
-    def rerank(self, *, lane: str, starves_after_ms: int, limit: int, now_ms: int | None = None) -> list[str]:
-        """Let the oldest of a lane that starve into the aging lane; the task ids lifted."""
-        return _texts(self._call("rerank", now_ms, lane, starves_after_ms, limit))
+    def rerank(
+        self,
+        *,
+        task: str,
+        priority: int | None = None,
+        budget_ms: int | None = None,
+        boost: int | None = None,
+        boost_ms: int = 0,
+        charge: bool = False,
+        now_ms: int | None = None,
+    ) -> int:
+        """Move a queued message: 1, or 0 if the task is not queued.
+
+        `priority` and `budget_ms` (from its arrival) replace its own; `boost` is a priority that counts for `boost_ms`
+        (0 ends a boost); `charge` decides its penalty afresh, with the shares of now.
+        """
+        new = ["" if value is None else value for value in (priority, budget_ms, boost)]
+        return int(self._call("rerank", now_ms, task, *new, boost_ms, int(charge)))
+
+    def replay(self, *, task: str, now_ms: int | None = None) -> int:
+        """Queue a dead letter again, as if it had just arrived, with all its attempts: 1, or 0 if it is not dead."""
+        return int(self._call("replay", now_ms, task))
 
     def reap(self, *, limit: int, now_ms: int | None = None) -> Reaped:
         """Requeue lost leases (or call them dead), drop what expired in the queue."""
         requeued, dead, expired, withdrawn, fences = self._call("reap", now_ms, limit)
         return Reaped(
-            requeued=tuple(_texts(requeued)),
-            dead=tuple(_texts(dead)),
-            expired=tuple(_texts(expired)),
-            withdrawn=tuple(_texts(withdrawn)),
+            requeued=_texts(requeued),
+            dead=_texts(dead),
+            expired=_texts(expired),
+            withdrawn=_texts(withdrawn),
             fences=tuple(int(fence) for fence in fences),
         )
+
+    def age(self, *, limit: int, now_ms: int | None = None) -> Aged:
+        """Make up to `limit` moves of each kind that time has brought."""
+        return Aged(*map(_texts, self._call("age", now_ms, limit)))
 
     def purge(self, *, lane: str, limit: int, now_ms: int | None = None) -> int:
         """Drop up to `limit` queued messages of a lane, oldest first; how many."""
         return int(self._call("purge", now_ms, lane, limit))
+
+    def limit(self, *, name: str, most: int | None, for_ms: int = 0, now_ms: int | None = None) -> None:
+        """Let at most `most` attempts run under a name (policy/reference/limits.py), for so long (0: for good); None
+        lifts the limit. It counts from the next pick on, for what is queued too."""
+        self._call("limit", now_ms, name, "" if most is None else most, for_ms)
+
+    def share(self, organisation: str, share: Share) -> None:
+        """What an organisation was promised; counts from its next request on (see `rerank`, `charge`)."""
+        allowance = "" if share.allowance_q10 is None else share.allowance_q10
+        told = f"{share.contract_q10}:{allowance}:{min(share.steepness_q10, order.STEEPEST_Q10)}"
+        self.client.hset(f"{self.key}:shares", organisation, told)
+
+    def pool(self, model: str, terms: order.PoolTerms) -> None:
+        """What the order knows of a model's pool."""
+        self.client.hset(f"{self.key}:pool:{model}", mapping=cast(Any, asdict(terms)))
+
+    def mean_service_ms(self, model: str) -> int:
+        """The running mean of what a model's requests took; 0 before the first."""
+        return int(cast(Any, self.client.hget(f"{self.key}:mean32", model)) or 0) >> order.MEAN_STEP_BITS
 
     def sha(self, name: str) -> str:
         """SHA-1 of a script, for callers that send EVALSHA themselves."""
@@ -113,15 +192,33 @@ class Scripts:
         return script(keys=[self.key], args=["" if now_ms is None else now_ms, *arguments])
 
 
-def dispatch_arguments(lease_ms: int, holder: str, aged_one_in: int, places: Sequence[Place]) -> list[Any]:
+def bell_key(group: str, place: Place) -> str:
+    """The list that is pushed to when something may run at a place."""
+    return f"{{{group}}}:bell:{_pair(*place)}"
+
+
+def waiting_key(group: str, tenant: str, stand: str, place: Place) -> str:
+    """The sorted set of what one tenant has waiting in a row."""
+    return f"{{{group}}}:waiting:{_pair(tenant, f'{stand}:{_pair(*place)}')}"
+
+
+def row_parts(row: bytes) -> tuple[str, str, str]:
+    """Stand, lane and model of a row's name."""
+    stand, length, rest = row.split(b":", 2)
+    lane, model = rest[: int(length)], rest[int(length) + 1 :]
+    return stand.decode(), lane.decode(), model.decode()
+
+
+def dispatch_arguments(lease_ms: int, holder: str, places: Sequence[Place], warm: int | None = None) -> list[Any]:
     """ARGV 2 and on of the dispatch script."""
-    return [lease_ms, holder, aged_one_in, len(places), *(part for place in places for part in place)]
+    flat = [part for place in places for part in place]
+    return [lease_ms, holder, len(places) if warm is None else warm, len(places), *flat]
 
 
-def to_delivery(answer: list[Any] | None) -> Delivery | None:
+def to_picked(answer: list[Any] | int) -> Delivery | Nothing:
     """The dispatch script's answer as a value."""
-    if answer is None:
-        return None
+    if isinstance(answer, int):
+        return Nothing(None if answer < 0 else answer)
     tag, fence, lane, model, task, lease_until, arrival, payload = answer
     return Delivery(
         tag=tag.decode(),
@@ -135,5 +232,9 @@ def to_delivery(answer: list[Any] | None) -> Delivery | None:
     )
 
 
-def _texts(values: Iterable[bytes]) -> list[str]:
-    return [value.decode() for value in values]
+def _pair(first: str, second: str) -> str:
+    return f"{len(first.encode())}:{first}:{second}"
+
+
+def _texts(values: Iterable[bytes]) -> tuple[str, ...]:
+    return tuple(value.decode() for value in values)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import cached_property
 from queue import Empty
 from time import monotonic
@@ -28,11 +29,10 @@ from redis.retry import Retry
 
 from qosqueue.broker.envelope import envelope_of
 from qosqueue.broker.leases import LeaseTable, receipt_of, table_of_process
-from qosqueue.broker.scripts import Scripts, dispatch_arguments, to_delivery
-from qosqueue.policy.reference.message import Delivery
+from qosqueue.broker.scripts import Scripts, bell_key, dispatch_arguments, to_picked
+from qosqueue.policy.reference.message import Delivery, Nothing, Place
 from qosqueue.policy.terms import LANES, SYSTEM_LANE
 
-Place = tuple[str, str]
 PURGE_AT_ONCE = 1000
 OWN_BELL_KEPT_MS = 10_000
 OUR_LANES = frozenset((*LANES, SYSTEM_LANE))
@@ -88,7 +88,6 @@ class Channel(stock.Channel):
 
     group = "qosqueue"
     lease_ms = 15_000
-    aged_one_in = 8
     max_attempts = 3
     lease_table: LeaseTable | None = None
     # Kombu's rule is True. A Celery worker sets False: when a connection is lost its tasks run on, and the lease
@@ -98,13 +97,13 @@ class Channel(stock.Channel):
         *stock.Channel.from_transport_options,
         "group",
         "lease_ms",
-        "aged_one_in",
         "max_attempts",
         "lease_table",
         "restore_on_close",
     )
 
     _armed: tuple[Place, ...] = ()
+    _retry_after_ms: int | None = None
     _in_poll: Any
     _brpop_sent_at: Any
 
@@ -136,17 +135,11 @@ class Channel(stock.Channel):
             super()._put(queue, message, **kwargs)
             return
         envelope = envelope_of(queue, message, self.max_attempts)
-        self.scripts.submit(
-            tag=message["properties"]["delivery_tag"],
-            task=envelope.task,
-            lane=queue,
-            model=envelope.model,
-            band=envelope.band,
-            budget_ms=envelope.budget_ms,
-            ttl_ms=envelope.ttl_ms,
-            max_attempts=envelope.max_attempts,
-            payload=dumps(message),
-        )
+        if envelope.delay_ms:
+            # The server holds it until then: the worker must not wait once more, by a clock of its own.
+            message["headers"].pop("eta")
+        tag = message["properties"]["delivery_tag"]
+        self.scripts.submit(tag=tag, lane=queue, payload=dumps(message), **asdict(envelope))
 
     # -- consuming
 
@@ -192,11 +185,13 @@ class Channel(stock.Channel):
             super()._brpop_start(timeout)
             return
         plumbing = [queue for queue in self.active_queues if not is_lane(queue)]
-        bells = [f"{{{self.group}}}:bell:{lane}:{model}" for lane, model in self._armed]
+        bells = [bell_key(self.group, place) for place in self._armed]
         stock_lists = [self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in plumbing]
         self._brpop_sent_at = monotonic()
         block_s = self.brpop_timeout if timeout is None else timeout
-        pick = dispatch_arguments(self.lease_ms, self._holder, self.aged_one_in, self._armed)
+        if self._retry_after_ms is not None:
+            block_s = min(block_s or self._retry_after_ms / 1000, self._retry_after_ms / 1000)
+        pick = dispatch_arguments(self.lease_ms, self._holder, self._armed)
         connection.check_health()
         connection.send_packed_command(
             connection.pack_commands(
@@ -212,20 +207,22 @@ class Channel(stock.Channel):
         if not self._armed:
             return bool(super()._brpop_read(**options))
         try:
-            rung, delivery = self._read_answers(options)
+            rung, picked = self._read_answers(options)
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
         if rung is not None:
             self._deliver_plumbing(rung)
-        if delivery is None:
+        if isinstance(picked, Nothing):
+            self._retry_after_ms = picked.retry_after_ms
             if rung is None:
                 raise Empty
             return True
-        self._deliver_leased(delivery)
+        self._retry_after_ms = None
+        self._deliver_leased(picked)
         return True
 
-    def _read_answers(self, options: dict[str, Any]) -> tuple[tuple[bytes, bytes] | None, Delivery | None]:
+    def _read_answers(self, options: dict[str, Any]) -> tuple[tuple[bytes, bytes] | None, Delivery | Nothing]:
         """The two answers to what _brpop_start sent: which list woke us, and the message that was leased to us."""
         connection = self.client.connection
         rung, refused = None, None
@@ -236,16 +233,16 @@ class Channel(stock.Channel):
                 # The second answer is on its way all the same: left unread, it would pass for the next one's.
                 refused = error
             try:
-                delivery = to_delivery(self.client.parse_response(connection, "EVALSHA", **options))
+                picked = to_picked(self.client.parse_response(connection, "EVALSHA", **options))
             except redis.exceptions.NoScriptError:
                 # After a failover or SCRIPT FLUSH. The bell was used up: pick now, not with the next ring.
-                delivery = self._pick(self.places())
+                picked = self._pick(self.places())
         except self.connection_errors:
             connection.disconnect()
             raise
-        if refused is not None and delivery is None:
+        if refused is not None and isinstance(picked, Nothing):
             raise refused
-        return rung, delivery
+        return rung, picked
 
     def _deliver_plumbing(self, rung: tuple[bytes, bytes]) -> None:
         name = rung[0].decode()
@@ -263,19 +260,17 @@ class Channel(stock.Channel):
             if self.leases.held(receipt) and receipt not in self.qos._delivered:
                 self.leases.settle(receipt, "done")  # the consumer asked for no acknowledgement
 
-    def _pick(self, places: tuple[Place, ...]) -> Delivery | None:
-        return self.scripts.dispatch(
-            lease_ms=self.lease_ms, holder=self._holder, aged_one_in=self.aged_one_in, places=places
-        )
+    def _pick(self, places: tuple[Place, ...]) -> Delivery | Nothing:
+        return self.scripts.dispatch(lease_ms=self.lease_ms, holder=self._holder, places=places)
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:
         if not is_lane(queue):
             return super()._get(queue)
-        delivery = self._pick(self._places_of([queue]))
-        if delivery is None:
+        picked = self._pick(self._places_of([queue]))
+        if isinstance(picked, Nothing):
             raise Empty
-        message = _payload(delivery)
-        self.leases.hold(delivery)
+        message = _payload(picked)
+        self.leases.hold(picked)
         return message
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:

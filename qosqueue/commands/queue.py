@@ -11,7 +11,7 @@ from qosqueue.commands.running import open_running
 
 app = typer.Typer(help="The lanes of the queue.", no_args_is_help=True)
 
-COLUMNS = ("lane", "depth", "oldest_wait_ms", "in_flight", "aged")
+COLUMNS = ("lane", "depth", "oldest_wait_ms", "in_flight", "relegated", "batch", "later")
 
 
 @app.callback()
@@ -21,7 +21,10 @@ def queue() -> None:
 
 @app.command("list")
 def list_(json: JsonOption = False) -> None:
-    """List the lanes: how many wait, how long the oldest has waited, how many run, how many were aged."""
+    """List the lanes: how many wait, the oldest wait, how many run.
+
+    Of those that wait: `relegated` can no longer start in time, `batch` waits for idle slots, `later` for its ETA.
+    """
     with open_running() as services:
         rows = [asdict(lane) for lane in services.queues.lanes()]
     if json:

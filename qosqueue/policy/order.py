@@ -25,7 +25,8 @@ Q10, Q20, Q30 = 1 << 10, 1 << 20, 1 << 30
 
 # Messages that reach the server in the same millisecond keep their order: a score is ms · 512 + a running number.
 SAME_MS = 1 << 9
-# Relegated work of a lower tier stands behind all of a higher one: an instant below 2^42 ms (the year 2109) in the low part.
+# Relegated work of a lower tier stands behind all of a higher one. In the low part: an instant below 2^42 ms (the year
+# 2109) and its running number.
 TIER_STEP = 1 << 51
 
 # Beyond these no request is told apart any more; the products below stay under 2^53, exact as doubles.
@@ -34,6 +35,7 @@ LATEST_KEY_MS = (1 << 43) - 1
 LARGEST_COST_MS = 1 << 26
 SHORTEST_BUDGET_MS = 16
 LARGEST_EXCESS = 1 << 26
+MOST_SLOTS, LONGEST_BURST_MS, STEEPEST_Q10 = 1 << 16, 1 << 20, 1 << 20
 
 # The part of the start budget that each priority 0-9 may be made to wait, in 1/1024: vip hardly, basic all of it.
 LEAD_Q10 = (205, 358, 512, 717, 819, 922, 1024, 922, 973, 1024)
@@ -66,8 +68,8 @@ DEFAULT_COST_MS = 1_000
 SHARE_OF_BATCH_WINDOW = 2
 """Batch work fills idle slots for the first 1/2 of its window, then it joins the order of all."""
 
-# The tenant's own bias of prediction, in 1/1024: it moves by 1/16 toward what was seen, between 1/8 and 8.
-BIAS_STEP_BITS = 4
+# The tenant's own bias of prediction, in 1/1024: it moves by 1/64 toward what was seen, between 1/8 and 8.
+BIAS_STEP_BITS = 6
 LEAST_BIAS, MOST_BIAS = Q10 // 8, Q10 * 8
 MEAN_STEP_BITS = 5
 
@@ -101,7 +103,7 @@ def pool_terms(slots: int, mean_ms: int, budgets_ms: Mapping[Tier, int], spare: 
     """
     if slots < 1:
         return PoolTerms()
-    mean_ms = min(max(1, mean_ms), LARGEST_COST_MS)
+    slots, mean_ms = min(slots, MOST_SLOTS), min(max(1, mean_ms), LARGEST_COST_MS)
     standard_ms, longest_ms = budgets_ms[Tier.STANDARD], budgets_ms[Tier.BASIC]
     return PoolTerms(
         slots=slots,
@@ -110,7 +112,7 @@ def pool_terms(slots: int, mean_ms: int, budgets_ms: Mapping[Tier, int], spare: 
         size_q10=min(3 * standard_ms * Q10 // (10 * mean_ms), Q20),
         slope_q20=min(3 * longest_ms * Q10 // slots, 1 << 25),
         base_ms=longest_ms // 2,
-        burst_ms=longest_ms,
+        burst_ms=min(longest_ms, LONGEST_BURST_MS),
         credit_ms=200 * slots,
     )
 

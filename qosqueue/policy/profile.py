@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qosqueue.policy.order import LARGEST_COST_MS
 from qosqueue.policy.terms import (
     PRIORITY_RANGES,
-    TIERS,
     LatencyClass,
     TaskType,
     Tier,
@@ -17,10 +17,6 @@ from qosqueue.policy.terms import (
     lane_name,
     latency_class,
 )
-
-# A rank is one integer below 2**53 (an exact double, as Redis scores are): the tier's band in the high part,
-# the deadline (ms since the epoch, below 2**43 until the year 2248) in the low part.
-BAND_FACTOR = 2**43
 
 DEFAULT_BUDGET_MS: dict[TaskType, dict[Tier, int]] = {
     TaskType.ONLINE: {Tier.VIP: 250, Tier.STANDARD: 500, Tier.BASIC: 1_000},
@@ -31,8 +27,10 @@ DEFAULT_BUDGET_MS: dict[TaskType, dict[Tier, int]] = {
 # After this long nobody wants the answer any more: the request leaves the queue as expired, with an answer.
 TTL_MS: dict[TaskType, int] = {TaskType.ONLINE: 60_000, TaskType.ASYNC: 3_600_000, TaskType.BATCH: 86_400_000}
 
-# How long a request may be passed over before it may use the aging lane.
-STARVES_AFTER_MS: dict[Tier, int] = {Tier.VIP: 2_000, Tier.STANDARD: 10_000, Tier.BASIC: 20_000}
+# A first guess of what a token costs, in ms of a slot: only proportions matter, since what was seen corrects each
+# tenant's guesses (order.next_bias). A prompt is read many tokens at a time.
+OUTPUT_TOKEN_MS: dict[WeightClass, int] = {WeightClass.LIGHT: 2, WeightClass.MEDIUM: 10, WeightClass.HEAVY: 30}
+PROMPT_TOKENS_FOR_ONE = 16
 
 # Slots of one replica that requests of one profile may hold at once; heavy models get a limited window.
 WINDOW: dict[WeightClass, int] = {WeightClass.LIGHT: 8, WeightClass.MEDIUM: 4, WeightClass.HEAVY: 1}
@@ -60,17 +58,17 @@ class Facts:
 
 @dataclass(frozen=True)
 class Profile:
-    """How a request is scheduled. Times in ms from its arrival, cost in tokens."""
+    """How a request is scheduled. Times in ms from its arrival; cost in tokens, and in ms of a slot."""
 
     tier: Tier
     weight_class: WeightClass
     latency_class: LatencyClass
     task_type: TaskType
     priority: int
-    band: int
     latency_budget_ms: int
     ttl_ms: int
     cost_tokens: int
+    cost_ms: int
     routing_key: str
     window: int
     max_attempts: int
@@ -93,19 +91,19 @@ def make_profile(facts: Facts) -> Profile:
         latency_class=latency,
         task_type=facts.task_type,
         priority=min(allowed.first + steps, allowed.last),
-        band=TIERS.index(facts.tier),
         latency_budget_ms=budget_ms,
         ttl_ms=TTL_MS[facts.task_type] if facts.ttl_ms is None else facts.ttl_ms,
         cost_tokens=facts.prompt_tokens + facts.max_output_tokens,
+        cost_ms=_cost_ms(facts),
         routing_key=lane_name(facts.tier, facts.weight_class),
         window=WINDOW[facts.weight_class],
         max_attempts=MAX_ATTEMPTS[facts.task_type],
     )
 
 
-def rank(band: int, deadline_ms: int) -> int:
-    """The place in the order, smallest first: by the tier's band, then by deadline (ms since the epoch)."""
-    return band * BAND_FACTOR + deadline_ms
+def _cost_ms(facts: Facts) -> int:
+    steps = facts.max_output_tokens + facts.prompt_tokens // PROMPT_TOKENS_FOR_ONE
+    return min(max(1, steps * OUTPUT_TOKEN_MS[facts.weight_class]), LARGEST_COST_MS)
 
 
 def _budget_ms(facts: Facts) -> int:

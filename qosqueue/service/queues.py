@@ -9,25 +9,29 @@ from typing import Any
 import redis
 
 from qosqueue.broker.replicas import LiveReplica, Replicas
-from qosqueue.broker.scripts import Scripts
+from qosqueue.broker.scripts import Scripts, row_parts, waiting_key
 from qosqueue.errors import BrokerUnavailable
+from qosqueue.policy.reference.message import Stand
 from qosqueue.policy.terms import LANES, SYSTEM_LANE
 
 
 @dataclass(frozen=True)
 class LaneView:
-    """One lane now: messages queued, the longest wait among them (ms), attempts running, messages in its aging lane."""
+    """One lane now: messages queued, the longest wait among them (ms), attempts running, how many of the queued are
+    relegated (too late for their budget), wait as batch for idle slots, or wait for their ETA."""
 
     lane: str
     depth: int
     oldest_wait_ms: int | None
     in_flight: int
-    aged: int
+    relegated: int
+    batch: int
+    later: int
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one request is: `position` 1 is next in its lane; `known` is False when the queue has no trace of it."""
+    """Where one request is: `position` 1 is its tenant's next; `known` is False when the queue has no trace of it."""
 
     position: int | None
     known: bool
@@ -50,10 +54,11 @@ class Queues:
         try:
             seconds, micros = self._client.time()
             now_ms = int(seconds) * 1000 + int(micros) // 1000
-            in_flight = self._running()
-            models = self._models()
-            names = [*LANES, SYSTEM_LANE, *sorted(set(models) - {*LANES, SYSTEM_LANE})]
-            return [self._lane(name, models.get(name, []), now_ms, in_flight[name]) for name in names]
+            running: Any = self._client.hgetall(f"{self._key}:running")
+            in_flight = {_text(name)[2:]: int(count) for name, count in running.items() if name.startswith(b"l:")}
+            depths = self._depths()
+            names = [*LANES, SYSTEM_LANE, *sorted(set(depths) - {*LANES, SYSTEM_LANE})]
+            return [self._lane(name, depths.get(name, Counter()), now_ms, in_flight.get(name, 0)) for name in names]
         except redis.RedisError as error:
             raise BrokerUnavailable(f"queues cannot be read: {error}") from error
 
@@ -70,39 +75,35 @@ class Queues:
             if tag is None:
                 return Place(None, known=False, dead=False)
             name = _text(tag)
-            lane, model, state = self._client.hmget(f"{self._key}:msg:{name}", ["lane", "model", "state"])
-            if lane is None or model is None:
+            fields: Any = self._client.hmget(f"{self._key}:msg:{name}", ["lane", "model", "tenant", "stand", "state"])
+            if fields[0] is None:
                 return Place(None, known=False, dead=False)
-            rank: Any = self._client.zrank(f"{self._key}:ready:{_text(lane)}:{_text(model)}", name)
+            lane, model, tenant, stand, state = map(_text, fields)
+            rank: Any = self._client.zrank(waiting_key(self._scripts.group, tenant, stand, (lane, model)), name)
         except redis.RedisError:
             # A client that waits is not told of a broker that is away for a moment: its answer may still come.
             return Place(None, known=True, dead=False)
-        return Place(None if rank is None else rank + 1, known=True, dead=state == b"dead")
+        return Place(None if rank is None else rank + 1, known=True, dead=state == "dead")
 
-    def _running(self) -> Counter[str]:
-        tags = self._client.zrange(f"{self._key}:leases", 0, -1)
-        with self._client.pipeline(transaction=False) as pipe:
-            for tag in tags:
-                pipe.hget(f"{self._key}:msg:{_text(tag)}", "lane")
-            return Counter(_text(lane) for lane in pipe.execute() if lane is not None)
+    def _depths(self) -> dict[str, Counter[str]]:
+        """By lane: how many wait, by stand."""
+        depths: dict[str, Counter[str]] = {}
+        rows: Any = self._client.hgetall(f"{self._key}:depth")
+        for row, depth in rows.items():
+            stand, lane, _ = row_parts(row)
+            depths.setdefault(lane, Counter())[stand] += int(depth)
+        return depths
 
-    def _models(self) -> dict[str, list[str]]:
-        models: dict[str, list[str]] = {}
-        for place in self._client.smembers(f"{self._key}:places"):
-            lane, _, model = _text(place).partition(":")
-            models.setdefault(lane, []).append(model)
-        return models
-
-    def _lane(self, name: str, models: list[str], now_ms: int, in_flight: int) -> LaneView:
+    def _lane(self, name: str, depths: Counter[str], now_ms: int, in_flight: int) -> LaneView:
         arrivals = f"{self._key}:arrivals:{name}"
         with self._client.pipeline(transaction=False) as pipe:
             pipe.zcard(arrivals)
             pipe.zrange(arrivals, 0, 0, withscores=True)
-            for model in models:
-                pipe.zcard(f"{self._key}:aged:{name}:{model}")
-            depth, oldest, *aged = pipe.execute()
+            depth, oldest = pipe.execute()
         wait_ms = max(0, now_ms - int(oldest[0][1])) if oldest else None
-        return LaneView(name, depth, wait_ms, in_flight, sum(aged))
+        relegated, batch = depths[Stand.RELEGATED], depths[Stand.BATCH]
+        later = max(0, depth - relegated - batch - depths[Stand.LIVE])
+        return LaneView(name, depth, wait_ms, in_flight, relegated, batch, later)
 
 
 def _text(value: Any) -> str:

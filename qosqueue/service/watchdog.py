@@ -15,10 +15,9 @@ from sqlalchemy import Text, cast, delete, insert, select
 from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.lifecycle import JobEvent, JobStatus
-from qosqueue.policy.profile import STARVES_AFTER_MS
 from qosqueue.policy.reference.message import Reaped
-from qosqueue.policy.terms import TIERS, WEIGHT_CLASSES, lane_name
 from qosqueue.service.attempts import Attempts
+from qosqueue.service.pools import Pools
 from qosqueue.service.queues import Queues
 from qosqueue.store.clock import now_ms
 from qosqueue.store.job_record import JobRecord, OverdueJob
@@ -26,7 +25,6 @@ from qosqueue.store.session import Store
 from qosqueue.store.tables import WatchdogRunRow
 
 AT_ONCE = 500
-AGED_AT_MOST = 100
 # Runs that did something (or failed), and runs that found nothing to do: at two a second these are five minutes.
 KEEP_RUNS = 5_000
 KEEP_IDLE_RUNS = 600
@@ -65,11 +63,14 @@ class WatchdogRun:
 
 
 class Watchdog:
-    """Reaps lost leases, expires what is past its time to live, lets what starves into the aging lanes."""
+    """Reaps lost leases, expires what is past its time to live, moves what time has moved, keeps the pools' terms."""
 
-    def __init__(self, scripts: Scripts, store: Store, record: JobRecord, attempts: Attempts, queues: Queues) -> None:
+    def __init__(
+        self, scripts: Scripts, store: Store, record: JobRecord, attempts: Attempts, queues: Queues, pools: Pools
+    ) -> None:
         self._scripts = scripts
         self._queues = queues
+        self._pools = pools
         self._store = store
         self._record = record
         self._attempts = attempts
@@ -82,7 +83,7 @@ class Watchdog:
         return self._run("reap", self._reap)
 
     def age(self) -> WatchdogRun:
-        """Lift what waited too long for its tier, the oldest of each lane first."""
+        """Make the moves that time has brought, and tell the order what its pools are now."""
         return self._run("age", self._age)
 
     def runs(self, limit: int) -> list[WatchdogRun]:
@@ -137,14 +138,7 @@ class Watchdog:
         return [*lost, *dead, *expired, *withdrawn]
 
     def _age(self) -> dict[str, Any]:
-        lifted: dict[str, Any] = {}
-        for tier in TIERS:
-            for weight in WEIGHT_CLASSES:
-                lane = lane_name(tier, weight)
-                tasks = self._scripts.rerank(lane=lane, starves_after_ms=STARVES_AFTER_MS[tier], limit=AGED_AT_MOST)
-                if tasks:
-                    lifted[lane] = tasks
-        return {"lifted": lifted}
+        return asdict(self._scripts.age(limit=AT_ONCE)) | {"pools": self._pools.refresh()}
 
     def _run(self, task: str, work: Callable[[], dict[str, Any]]) -> WatchdogRun:
         started_ms, begin_ns = now_ms(), time.perf_counter_ns()

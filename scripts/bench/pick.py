@@ -5,8 +5,8 @@ unlike SLOWLOG or MONITOR): the time that one EVALSHA of the dispatch script hol
 the client. The statistics are reset before each window and nothing but picks runs in it. What was picked is put back
 at its old place afterwards, so the depth is the same in each window.
 
-The broker knows places (lane and model), not tenants: a thousand tenants are a thousand models over nine lanes here,
-which is the harder case. Each pick comes from another worker that serves `MODELS_OF_A_WORKER` of the models.
+Messages belong to many tenants and to `MODELS` models over nine lanes. Each pick comes from another worker that serves
+`MODELS_OF_A_WORKER` of the models. Start budgets are long, so that nothing moves by itself while it is measured.
 """
 
 from __future__ import annotations
@@ -17,16 +17,22 @@ from typing import Any
 
 import redis
 
-from qosqueue.broker.scripts import Place, Scripts
-from qosqueue.policy.terms import TIERS, WEIGHT_CLASSES, lane_name
+from qosqueue.broker.scripts import Scripts
+from qosqueue.policy.order import pool_terms
+from qosqueue.policy.profile import DEFAULT_BUDGET_MS
+from qosqueue.policy.reference.message import Delivery, Place
+from qosqueue.policy.terms import PRIORITY_RANGES, TIERS, WEIGHT_CLASSES, TaskType, lane_name
 
 GROUP = "bench-pick"
 PAYLOAD = "x" * 512
+MODELS = 32
 MODELS_OF_A_WORKER = 4
 MODELS_OF_A_WIDE_WORKER = 16
 BATCH = 1_000
-TTL_MS, ATTEMPTS, BUDGET_MS = 86_400_000, 3, (50, 120_000)
-LEASE_MS, AGED_ONE_IN = 600_000, 8
+TTL_MS, ATTEMPTS, BUDGET_MS = 86_400_000, 3, (3_600_000, 86_400_000)
+COST_MS = 100, 20_000
+POOL_SLOTS, POOL_MEAN_MS = 64, 4_000
+LEASE_MS = 600_000
 
 
 @dataclass(frozen=True)
@@ -39,12 +45,12 @@ class PickTimes:
 
 
 class DeepQueue:
-    """A queue of `messages` over `models`, and workers that pick from it."""
+    """A queue of `messages` of `tenants`, and workers that pick from it."""
 
-    def __init__(self, client: redis.Redis, messages: int, models: int, seed: int) -> None:
+    def __init__(self, client: redis.Redis, messages: int, tenants: int, seed: int) -> None:
         self._client = client
         self._scripts = Scripts(client, GROUP)
-        self._models = models
+        self._tenants = tenants
         self._fill(messages, random.Random(seed))
 
     def measure(self, picks: int, seed: int, *, models_of_a_worker: int = MODELS_OF_A_WORKER) -> PickTimes:
@@ -69,10 +75,9 @@ class DeepQueue:
             delivery = self._scripts.dispatch(
                 lease_ms=LEASE_MS,
                 holder=f"worker-{number}",
-                aged_one_in=AGED_ONE_IN,
                 places=self._places(chance, models_of_a_worker),
             )
-            if delivery is not None:
+            if isinstance(delivery, Delivery):
                 taken.append((delivery.tag, delivery.fence))
         if put_back:
             self._put_back(taken)
@@ -80,7 +85,7 @@ class DeepQueue:
 
     def _places(self, chance: random.Random, models_of_a_worker: int) -> tuple[Place, ...]:
         """What one worker serves: its models (and messages without one) in every lane of their weight classes."""
-        models = chance.sample(range(self._models), models_of_a_worker)
+        models = chance.sample(range(MODELS), models_of_a_worker)
         weights = sorted({_weight(model) for model in models})
         lanes = [lane_name(tier, WEIGHT_CLASSES[weight]) for tier in TIERS for weight in weights]
         return tuple((lane, model) for lane in lanes for model in ("", *map(_name, models)))
@@ -91,15 +96,20 @@ class DeepQueue:
 
     def _fill(self, messages: int, chance: random.Random) -> None:
         self._scripts.load("submit")
+        terms = pool_terms(POOL_SLOTS, POOL_MEAN_MS, DEFAULT_BUDGET_MS[TaskType.ONLINE])
+        for model in range(MODELS):
+            self._scripts.pool(_name(model), terms)
         head = ("EVALSHA", self._scripts.sha("submit"), 1, self._scripts.key, "")
         pipe = self._client.pipeline(transaction=False)
         for number in range(messages):
-            model = chance.randrange(self._models)
-            band = chance.randrange(len(TIERS))
-            lane = lane_name(TIERS[band], WEIGHT_CLASSES[_weight(model)])
-            name, budget_ms = _name(model), chance.randint(*BUDGET_MS)
+            model = chance.randrange(MODELS)
+            tier = chance.choice(TIERS)
+            lane, tenant = lane_name(tier, WEIGHT_CLASSES[_weight(model)]), f"tenant-{chance.randrange(self._tenants)}"
+            budget_ms, cost_ms = chance.randint(*BUDGET_MS), chance.randint(*COST_MS)
+            who = (f"tag-{number}", f"task-{number}", lane, _name(model), tenant, tenant)
+            how = (PRIORITY_RANGES[tier].first, 0, budget_ms, cost_ms, 0, TTL_MS, ATTEMPTS)
             pipe.execute_command(  # type: ignore[no-untyped-call]
-                *head, f"tag-{number}", f"task-{number}", lane, name, band, budget_ms, TTL_MS, ATTEMPTS, PAYLOAD
+                *head, *who, *how, PAYLOAD
             )
             if number % BATCH == BATCH - 1:
                 pipe.execute()

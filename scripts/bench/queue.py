@@ -3,8 +3,8 @@
     submit_ratio           apply_async a second from one producer, ours / stock
     drain_ratio            no-op tasks a second through a real worker (8 threads), ours / stock
     idle_start_p50_ratio   publish to start on an idle worker, p50, ours / stock
-    pick_p99_ms            the dispatch script inside the server, 10^5 messages over 10^3 models
-    pick_growth            its p50 at 10^6 messages over 10^4 models / at 10^5 over 10^3
+    pick_p99_ms            the dispatch script inside the server, 10^5 messages of 10^3 tenants
+    pick_growth            its p50 at 10^6 messages of 10^4 tenants / at 10^5 of 10^3
 
 Stock is the same worker code on Kombu's own Redis transport: late acknowledgement, prefetch 1, prefetching disabled.
 """
@@ -79,7 +79,7 @@ def _against_stock(rounds: int, seed: int, *, quick: bool) -> tuple[list[Figure]
 def _picks(rounds: int, seed: int, *, quick: bool) -> list[Figure]:
     picks = 500 if quick else 2_000
     with home_with_broker() as settings, connect(settings, socket_timeout_s=None) as client:
-        progress("filling a queue with {} messages over {} models".format(*SMALL))
+        progress("filling a queue with {} messages of {} tenants".format(*SMALL))
         small = DeepQueue(client, *SMALL, seed)
         normal = [small.measure(picks, seed + number) for number in range(rounds)]
         wide = [
@@ -93,7 +93,7 @@ def _picks(rounds: int, seed: int, *, quick: bool) -> list[Figure]:
         if quick:
             return figures
         with home_with_broker() as other, connect(other, socket_timeout_s=None) as other_client:
-            progress("filling a queue with {} messages over {} models".format(*LARGE))
+            progress("filling a queue with {} messages of {} tenants".format(*LARGE))
             large = DeepQueue(other_client, *LARGE, seed)
             growth = []
             for number in range(rounds):

@@ -24,7 +24,18 @@ from scripts.bench.servers import log_of, process, until
 START_WITHIN_S = 30.0
 DRAIN_WITHIN_S = 60.0
 STARTS_WITHIN_S = 10.0
-BAND, PRIORITY, BUDGET_MS, TTL_MS, ATTEMPTS = 1, 4, 500, 60_000, 3
+PRIORITY = 4
+HEADER: dict[str, Any] = {
+    "model": bench_app.MODEL,
+    "tenant": "ten_0123456789abcdef01234567",
+    "organisation": "ten_0123456789abcdef01234567",
+    "priority": PRIORITY,
+    "batch": False,
+    "budget_ms": 500,
+    "cost_ms": 2_000,
+    "ttl_ms": 60_000,
+    "max_attempts": 3,
+}
 # The shape of what travels with a request: an id, a model, times, a short chat.
 REQUEST = {
     "id": "job_0123456789abcdef01234567",
@@ -42,13 +53,9 @@ class Way:
 
     def __init__(self, settings: Settings) -> None:
         self.order = settings.order
-        self.queue = FIFO_QUEUE if settings.order == "fifo" else bench_app.LANES[BAND]
+        self.queue = FIFO_QUEUE if settings.order == "fifo" else bench_app.LANES[1]
         self._app: Celery = make_celery(settings)
-        self._headers = (
-            None
-            if settings.order == "fifo"
-            else qos_header(model=bench_app.MODEL, band=BAND, budget_ms=BUDGET_MS, ttl_ms=TTL_MS, max_attempts=ATTEMPTS)
-        )
+        self._headers = None if settings.order == "fifo" else qos_header(**HEADER)
 
         self._nobody = self._app.task(name="bench.nobody")(_nobody)
 

@@ -26,7 +26,7 @@ def client(site: Site) -> FlaskClient:
 
 @pytest.mark.parametrize("path", ["/admin/queues", "/admin/queues/live"])
 def test_figures_are_shown(site: Site, client: FlaskClient, path: str) -> None:
-    site.queues.lane_views = [lane("vip.heavy", depth=1234, oldest_wait_ms=65_000, in_flight=7, aged=2)]
+    site.queues.lane_views = [lane("vip.heavy", depth=1234, oldest_wait_ms=65_000, in_flight=7, relegated=2)]
     site.queues.replica_views = [
         replica("worker-1@host", "smollm2", slots=4, busy=3, gpu="H200 #0", seen_ms_ago=900),
         replica("worker-2@host", MARKUP, slots=2, seen_ms_ago=60_000),

@@ -12,17 +12,48 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from qosqueue.broker.scripts import Scripts
+from qosqueue.policy.order import pool_terms
+from qosqueue.policy.reference.claims import Share
+from qosqueue.policy.reference.limits import lane_limit, model_limit, place_limit, tenant_limit
+from qosqueue.policy.reference.message import Delivery
 from qosqueue.policy.reference.queue import ReferenceQueue
+from qosqueue.policy.terms import TIERS
 from tests.support import snapshots
 
 GROUP = "differential"
-LANES = ["vip.light", "basic.light", "basic.heavy"]
+LANES = ["vip.light", "basic.light", "queue:of a host"]
 MODELS = ["", "small", "large:8b"]
 PLACES = [(lane, model) for lane in LANES for model in MODELS]
+TENANTS = ["", "a", "b:c", "ü"]
+ORGANISATIONS = ["", "a", "both"]
 # Few tags and fewer tasks, so that duplicates, late fences and reused task ids happen all the time.
 TAGS = st.sampled_from([f"tag{number}" for number in range(24)])
 TASKS = st.sampled_from([f"task{number}" for number in range(10)])
 RECENT = st.integers(0, 5)
+PRIORITIES = st.integers(0, 9)
+BUDGETS = st.sampled_from([0, 1, 40, 1_000, 3_000, 2**42])
+MESSAGE = {
+    "tag": TAGS,
+    "task": TASKS,
+    "place": st.sampled_from(PLACES),
+    "tenant": st.sampled_from(TENANTS),
+    "organisation": st.sampled_from(ORGANISATIONS),
+    "priority": PRIORITIES,
+    "batch": st.booleans(),
+    "budget_ms": BUDGETS,
+    "cost_ms": st.sampled_from([0, 1, 700, 5_000, 2**26]),
+    "delay_ms": st.sampled_from([0, 0, 0, 500, 4_000]),
+    "ttl_ms": st.one_of(st.just(0), st.integers(1, 10_000)),
+    "max_attempts": st.integers(1, 3),
+}
+LIMITED = st.sampled_from(
+    [
+        *(tenant_limit(tenant) for tenant in TENANTS if tenant),
+        *(lane_limit(lane) for lane in LANES),
+        *(model_limit(model) for model in MODELS),
+        *(place_limit(*place) for place in PLACES),
+    ]
+)
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -41,23 +72,7 @@ class QueueMachine(RuleBasedStateMachine):
     def same(self, ours: Any, theirs: Any) -> None:
         assert ours == theirs, (ours, theirs)
 
-    @rule(
-        messages=st.lists(
-            st.fixed_dictionaries(
-                {
-                    "tag": TAGS,
-                    "task": TASKS,
-                    "place": st.sampled_from(PLACES),
-                    "band": st.integers(0, 2),
-                    "budget_ms": st.integers(0, 10_000),
-                    "ttl_ms": st.one_of(st.just(0), st.integers(1, 10_000)),
-                    "max_attempts": st.integers(1, 3),
-                }
-            ),
-            min_size=1,
-            max_size=6,
-        )
-    )
+    @rule(messages=st.lists(st.fixed_dictionaries(MESSAGE), min_size=1, max_size=6))
     def submit(self, messages: list[dict[str, Any]]) -> None:
         for message in messages:
             lane, model = message.pop("place")
@@ -67,21 +82,21 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(
         places=st.lists(st.sampled_from(PLACES), unique=True, max_size=len(PLACES)),
         lease_ms=st.integers(1, 5_000),
-        aged_one_in=st.integers(2, 4),
+        warm=st.one_of(st.none(), st.integers(0, 3)),
     )
-    def dispatch(self, **how: Any) -> None:
-        self.dispatched(**how)
+    def dispatch(self, places: list[Any], warm: int | None, lease_ms: int) -> None:
+        self.dispatched(places=places, lease_ms=lease_ms, warm=None if warm is None else min(warm, len(places)))
 
-    @rule(lease_ms=st.integers(1, 5_000), aged_one_in=st.integers(2, 3), times=st.integers(1, 4))
+    @rule(lease_ms=st.integers(1, 5_000), times=st.integers(1, 4))
     def dispatch_anywhere(self, times: int, **how: Any) -> None:
         for _ in range(times):
             self.dispatched(places=PLACES, **how)
 
     def dispatched(self, **how: Any) -> None:
-        delivery = self.scripts.dispatch(holder="worker", now_ms=self.now, **how)
-        self.same(delivery, self.reference.dispatch(self.now, holder="worker", **how))
-        if delivery:
-            self.deliveries.append((delivery.tag, delivery.fence))
+        picked = self.scripts.dispatch(holder="worker", now_ms=self.now, **how)
+        self.same(picked, self.reference.dispatch(self.now, holder="worker", **how))
+        if isinstance(picked, Delivery):
+            self.deliveries.append((picked.tag, picked.fence))
 
     def recent(self, how_far_back: int) -> tuple[str, int]:
         return self.deliveries[max(-len(self.deliveries), -1 - how_far_back)]
@@ -100,38 +115,70 @@ class QueueMachine(RuleBasedStateMachine):
     )
     def settle(self, whiches: list[int], outcome: Any) -> None:
         for which in whiches:
-            self.settled(*self.recent(which), outcome)
-
-    def settled(self, tag: str, fence: int, outcome: Any) -> None:
-        self.same(
-            self.scripts.settle(tag=tag, fence=fence, outcome=outcome, now_ms=self.now),
-            self.reference.settle(self.now, tag=tag, fence=fence, outcome=outcome),
-        )
+            tag, fence = self.recent(which)
+            self.same(
+                self.scripts.settle(tag=tag, fence=fence, outcome=outcome, now_ms=self.now),
+                self.reference.settle(self.now, tag=tag, fence=fence, outcome=outcome),
+            )
 
     @rule(task=TASKS, lane=st.sampled_from(LANES), limit=st.integers(1, 3), purge=st.booleans())
     def take_back(self, task: str, lane: str, limit: int, purge: bool) -> None:
         if purge:
-            self.purge(lane, limit)
+            self.same(
+                self.scripts.purge(lane=lane, limit=limit, now_ms=self.now),
+                self.reference.purge(lane=lane, limit=limit),
+            )
             self.client.script_flush()
         else:
-            self.withdraw(task)
+            self.same(self.scripts.withdraw(task=task, now_ms=self.now), self.reference.withdraw(task=task))
 
-    def withdraw(self, task: str) -> None:
-        self.same(self.scripts.withdraw(task=task, now_ms=self.now), self.reference.withdraw(task=task))
-
-    @rule(lane=st.sampled_from(LANES), starves_after_ms=st.integers(0, 5_000), limit=st.integers(1, 5))
+    @rule(
+        task=TASKS,
+        priority=st.one_of(st.none(), PRIORITIES),
+        budget_ms=st.one_of(st.none(), BUDGETS),
+        boost=st.one_of(st.none(), PRIORITIES),
+        boost_ms=st.sampled_from([0, 100, 2_000]),
+        charge=st.booleans(),
+    )
     def rerank(self, **what: Any) -> None:
         self.same(self.scripts.rerank(**what, now_ms=self.now), self.reference.rerank(self.now, **what))
 
-    @rule(limit=st.integers(1, 5), later_ms=st.integers(0, 6_000))
-    def reap(self, limit: int, later_ms: int) -> None:
-        self.now += later_ms
-        self.same(self.scripts.reap(limit=limit, now_ms=self.now), self.reference.reap(self.now, limit=limit))
+    @rule(task=TASKS)
+    def replay(self, task: str) -> None:
+        self.same(self.scripts.replay(task=task, now_ms=self.now), self.reference.replay(self.now, task=task))
 
-    def purge(self, lane: str, limit: int) -> None:
-        self.same(
-            self.scripts.purge(lane=lane, limit=limit, now_ms=self.now), self.reference.purge(lane=lane, limit=limit)
-        )
+    @rule(limit=st.integers(1, 5), later_ms=st.integers(0, 6_000), reap=st.booleans())
+    def sweep(self, limit: int, later_ms: int, reap: bool) -> None:
+        self.now += later_ms
+        if reap:
+            self.same(self.scripts.reap(limit=limit, now_ms=self.now), self.reference.reap(self.now, limit=limit))
+        else:
+            self.same(self.scripts.age(limit=limit, now_ms=self.now), self.reference.age(self.now, limit=limit))
+
+    @rule(name=LIMITED, most=st.one_of(st.none(), st.integers(0, 2)), for_ms=st.sampled_from([0, 300, 2_000]))
+    def limit(self, **what: Any) -> None:
+        self.scripts.limit(**what, now_ms=self.now)
+        self.reference.limit(self.now, **what)
+
+    @rule(
+        organisation=st.sampled_from(ORGANISATIONS[1:]),
+        share=st.builds(
+            Share,
+            contract_q10=st.sampled_from([0, 50, 500]),
+            allowance_q10=st.one_of(st.none(), st.integers(0, 1024)),
+            steepness_q10=st.sampled_from([256, 1024, 2**20]),
+        ),
+        model=st.sampled_from(MODELS[1:]),
+        slots=st.sampled_from([0, 1, 4, 2**20]),
+        mean_ms=st.sampled_from([0, 30, 4_000]),
+        budgets_ms=st.sampled_from([(250, 500, 1_000), (1_000, 3_000, 2**27)]),
+        spare=st.integers(0, 2),
+    )
+    def terms(self, organisation: str, share: Share, model: str, budgets_ms: Any, **figures: int) -> None:
+        terms = pool_terms(budgets_ms=dict(zip(TIERS, budgets_ms, strict=True)), **figures)
+        for queue in (self.scripts, self.reference):
+            queue.share(organisation, share)
+            queue.pool(model, terms)
 
     @rule(ms=st.integers(-1_000, 3_000))
     def clock_moves(self, ms: int) -> None:
@@ -144,7 +191,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert snapshots.of_redis(self.client, GROUP) == snapshots.of_reference(self.reference)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_scripts_match_reference(redis_client: redis.Redis) -> None:
     """TEST_STEPS sets how many commands are run in all (default 2,500)."""
     steps = int(os.environ.get("TEST_STEPS", "2500"))

@@ -16,13 +16,13 @@ from celery.contrib.testing.worker import start_worker
 
 from qosqueue.broker.address import connect
 from qosqueue.broker.celery_app import make_celery
-from qosqueue.broker.envelope import qos_header
 from qosqueue.broker.leases import LeaseTable
 from qosqueue.broker.scripts import Scripts
 from qosqueue.settings import Settings
 from tests.support import snapshots
 from tests.support.broker import MakeSettings
 from tests.support.eventually import eventually
+from tests.support.messages import header
 
 LANE, OTHER_LANE = "vip.light", "basic.light"
 
@@ -49,8 +49,7 @@ class Runs:
 
     def send(self, task: str, name: str, model: str, lane: str = LANE) -> None:
         """Publish one task of a model."""
-        header = qos_header(model=model, band=0, budget_ms=1_000, ttl_ms=60_000, max_attempts=3)
-        self.publisher.send_task(task, args=[name, model], task_id=name, queue=lane, headers=header)
+        self.publisher.send_task(task, args=[name, model], task_id=name, queue=lane, headers=header(model=model))
 
     def hold(self, name: str, model: str, lane: str = LANE) -> threading.Event:
         """Publish a task that runs until the returned event is set."""
@@ -232,9 +231,10 @@ def test_a_worker_that_stops_leaves_no_lease_behind(make_runs: Any) -> None:
 def test_what_a_worker_must_not_or_cannot_run_is_kept_as_a_dead_letter(make_runs: Any, fault: str) -> None:
     """A pickled message is never unpickled; a task of another version is not thrown away."""
     runs = make_runs({"m": 2})
-    header = qos_header(model="m", band=0, budget_ms=1_000, ttl_ms=60_000, max_attempts=3)
     name, serializer = ("swift", "pickle") if fault == "pickled" else ("swift_v2", "json")
-    runs.publisher.send_task(name, args=["bad", "m"], task_id="bad", queue=LANE, headers=header, serializer=serializer)
+    runs.publisher.send_task(
+        name, args=["bad", "m"], task_id="bad", queue=LANE, headers=header(), serializer=serializer
+    )
     with runs.working():
         runs.send("swift", "good", "m")
         runs.wait_for("good")

@@ -203,7 +203,7 @@ def test_rows_wait_in_memory_while_sql_is_away(modelled: Road, monkeypatch: pyte
 
 def pick(scripts: Scripts) -> int:
     """Lease the next message; its fence."""
-    delivery = scripts.dispatch(lease_ms=60_000, holder="test", aged_one_in=8, places=PLACES)
+    delivery = scripts.dispatch(lease_ms=60_000, holder="test", places=PLACES)
     assert delivery is not None
     return delivery.fence
 

@@ -17,6 +17,7 @@ from qosqueue.broker.scripts import Scripts
 from qosqueue.policy.reference.message import Delivery
 from tests.support import snapshots
 from tests.support.eventually import eventually
+from tests.support.messages import submission
 from tests.support.road import OwnBroker
 
 GROUP = "leases"
@@ -37,23 +38,13 @@ class Holder:
 
     def lease(self, tag: str = "t") -> Delivery:
         """Submit, pick and hold one message."""
-        self.scripts.submit(
-            tag=tag,
-            task=f"task-{tag}",
-            lane=PLACE[0],
-            model=PLACE[1],
-            band=0,
-            budget_ms=0,
-            ttl_ms=0,
-            max_attempts=3,
-            payload="",
-        )
+        self.scripts.submit(**submission(tag, lane=PLACE[0], model=PLACE[1]))
         return self.pick()
 
     def pick(self) -> Delivery:
         """Pick and hold the next message."""
-        found = self.scripts.dispatch(lease_ms=self.lease_ms, holder="h", aged_one_in=8, places=[PLACE])
-        assert found is not None
+        found = self.scripts.dispatch(lease_ms=self.lease_ms, holder="h", places=[PLACE])
+        assert isinstance(found, Delivery)
         self.table.hold(found)
         return found
 

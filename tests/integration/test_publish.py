@@ -12,6 +12,7 @@ from qosqueue.broker.publish import Publisher
 from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.profile import Facts, Profile, make_profile
+from qosqueue.policy.reference.message import Delivery
 from qosqueue.policy.terms import TaskType, Tier, WeightClass
 from qosqueue.settings import Settings
 from tests.support.broker import MakeSettings
@@ -26,7 +27,7 @@ def publish(settings: Settings, request: str = "r", times: int = 1) -> None:
     try:
         publisher = Publisher(app, settings)
         for number in range(times):
-            publisher.publish(f"{request}{number}", "m", PROFILE, {"id": request})
+            publisher.publish(f"{request}{number}", "m", "acme", PROFILE, {"id": request})
     finally:
         app.close()
 
@@ -45,14 +46,14 @@ def test_a_broker_that_restarts_takes_the_next_request(own_broker: OwnBroker, or
     settings = own_broker.settings.model_copy(update={"order": order})
     app = make_celery(settings)
     publisher = Publisher(app, settings)
-    publisher.publish("one", "m", PROFILE, {"id": "one"})
+    publisher.publish("one", "m", "acme", PROFILE, {"id": "one"})
     own_broker.stop()
     begun = time.perf_counter()
     with pytest.raises(BrokerUnavailable):
-        publisher.publish("two", "m", PROFILE, {"id": "two"})
+        publisher.publish("two", "m", "acme", PROFILE, {"id": "two"})
     assert time.perf_counter() - begun < 3
     own_broker.start()
-    publisher.publish("three", "m", PROFILE, {"id": "three"})
+    publisher.publish("three", "m", "acme", PROFILE, {"id": "three"})
     client = own_broker.client()
     if order == "qos":
         tasks: Any = client.hkeys(f"{{{settings.group}}}:tasks")
@@ -66,10 +67,11 @@ def test_a_broker_that_restarts_takes_the_next_request(own_broker: OwnBroker, or
 def test_a_request_is_whole_in_its_lane(settings: Settings, redis_client: Any) -> None:
     publish(settings)
     scripts = Scripts(redis_client, settings.group)
-    found = scripts.dispatch(lease_ms=1_000, holder="h", aged_one_in=8, places=[("vip.light", "m")])
-    assert found is not None
+    found = scripts.dispatch(lease_ms=1_000, holder="h", places=[("vip.light", "m")])
+    assert isinstance(found, Delivery)
     assert (found.task, found.lane, found.model) == ("r0", "vip.light", "m")
     message = redis_client.hgetall(f"{scripts.key}:msg:{found.tag}")
-    assert int(message[b"deadline"]) - int(message[b"arrival"]) == PROFILE.latency_budget_ms
+    assert int(message[b"budget_ms"]) == PROFILE.latency_budget_ms
+    assert (message[b"tenant"], int(message[b"cost_ms"])) == (b"acme", PROFILE.cost_ms)
     assert int(message[b"expires"]) - int(message[b"arrival"]) == PROFILE.ttl_ms
     assert int(message[b"max_attempts"]) == PROFILE.max_attempts

@@ -9,10 +9,9 @@ import redis
 
 from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.lifecycle import JobEvent, JobStatus
-from qosqueue.policy.profile import STARVES_AFTER_MS
 from qosqueue.policy.reference.message import Delivery, Reaped
-from qosqueue.policy.terms import Tier
 from qosqueue.service import watchdog as module
+from qosqueue.service.pools import Pools
 from qosqueue.service.watchdog import Watchdog
 from qosqueue.store.clock import now_ms
 from qosqueue.store.job_record import JobRecord
@@ -30,8 +29,8 @@ def modelled(road: Road) -> Road:
 
 def lose(road: Road) -> Delivery:
     """Pick the next message, begin, and lose its lease."""
-    found = road.services.scripts.dispatch(lease_ms=1, holder="test", aged_one_in=8, places=PLACES)
-    assert found is not None
+    found = road.services.scripts.dispatch(lease_ms=1, holder="test", places=PLACES)
+    assert isinstance(found, Delivery)
     assert road.services.attempts.begin(found.task, found.fence, "w") is not None
     eventually(lambda: road.services.redis.zscore(f"{road.services.scripts.key}:leases", found.tag), within_s=1)
     return found
@@ -59,13 +58,14 @@ def test_a_worker_that_is_quicker_than_the_sweep_keeps_its_attempt(modelled: Roa
     class Slow(JobRecord):
         def move(self, job_id: str, event: JobEvent, **how: Any) -> bool:
             if event is JobEvent.LEASE_LOST:
-                found = services.scripts.dispatch(lease_ms=60_000, holder="quick", aged_one_in=8, places=PLACES)
-                assert found is not None
+                found = services.scripts.dispatch(lease_ms=60_000, holder="quick", places=PLACES)
+                assert isinstance(found, Delivery)
                 assert services.attempts.begin(job_id, found.fence, "quick") is not None
             return super().move(job_id, event, **how)
 
     lose(modelled)
-    watchdog = Watchdog(services.scripts, services.store, Slow(services.store), services.attempts, services.queues)
+    pools, record = Pools(services.scripts, services.replicas), Slow(services.store)
+    watchdog = Watchdog(services.scripts, services.store, record, services.attempts, services.queues, pools)
     eventually(lambda: watchdog.reap().outcome["requeued"], within_s=2)
     assert modelled.job(job).status is JobStatus.RUNNING
     assert services.attempts.finish(job.id, 2, {}, prompt_tokens=1, completion_tokens=1, first_token_ms=1)
@@ -113,8 +113,8 @@ def test_a_row_without_a_message_gets_its_answer_all_the_same(modelled: Road, mo
 def test_a_running_row_that_the_queue_has_forgotten_fails(modelled: Road, monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker was emptied, or the watchdog died between the reap and the record."""
     job = modelled.submit(ttl_ms=300)
-    found = modelled.services.scripts.dispatch(lease_ms=60_000, holder="test", aged_one_in=8, places=PLACES)
-    assert found is not None
+    found = modelled.services.scripts.dispatch(lease_ms=60_000, holder="test", places=PLACES)
+    assert isinstance(found, Delivery)
     assert modelled.services.attempts.begin(job.id, found.fence, "w") is not None
     monkeypatch.setattr(module, "OVERDUE_AFTER_MS", 0)
     record = JobRecord(modelled.services.store)
@@ -151,8 +151,8 @@ def test_rows_that_stay_do_not_hide_those_behind_them(modelled: Road, monkeypatc
     monkeypatch.setattr(module, "AT_ONCE", 1)
     monkeypatch.setattr(module, "OVERDUE_AFTER_MS", 0)
     held = modelled.submit(ttl_ms=300)
-    found = modelled.services.scripts.dispatch(lease_ms=60_000, holder="test", aged_one_in=8, places=PLACES)
-    assert found is not None
+    found = modelled.services.scripts.dispatch(lease_ms=60_000, holder="test", places=PLACES)
+    assert isinstance(found, Delivery)
     assert modelled.services.attempts.begin(held.id, found.fence, "w") is not None
     behind = modelled.submit(ttl_ms=300)
     # Its message is gone, but not its row.
@@ -195,17 +195,17 @@ def _all_due(road: Road) -> bool:
     return road.services.redis.zcount(f"{road.services.scripts.key}:expiry", "-inf", now_ms) == 3
 
 
-def test_what_starves_is_lifted_once_and_only_that(modelled: Road) -> None:
+def test_what_can_no_longer_start_in_time_is_relegated_once_and_only_that(modelled: Road) -> None:
     old, new = modelled.submit(), modelled.submit()
     client, key = modelled.services.redis, modelled.services.scripts.key
     tag = client.hget(f"{key}:tasks", old.id)
     assert tag is not None
-    waited = -STARVES_AFTER_MS[Tier.VIP]
-    client.zincrby(f"{key}:arrivals:vip.light", waited, tag)
-    assert modelled.services.watchdog.age().outcome == {"lifted": {"vip.light": [old.id]}}
-    assert modelled.services.watchdog.age().outcome == {"lifted": {}}
+    client.hincrby(f"{key}:msg:{tag.decode()}", "arrival", -60_000)
+    client.zincrby(f"{key}:due", -60_000, tag)
+    assert modelled.services.watchdog.age().outcome["relegated"] == (old.id,)
+    assert modelled.services.watchdog.age().outcome["relegated"] == ()
     (lane,) = [each for each in modelled.services.queues.lanes() if each.lane == "vip.light"]
-    assert (lane.depth, lane.aged) == (2, 1)
+    assert (lane.depth, lane.relegated) == (2, 1)
     assert new.id != old.id
 
 

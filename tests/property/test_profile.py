@@ -7,7 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qosqueue.policy.profile import BAND_FACTOR, DEFAULT_BUDGET_MS, TTL_MS, Facts, make_profile, rank
+from qosqueue.policy.order import LARGEST_COST_MS
+from qosqueue.policy.profile import DEFAULT_BUDGET_MS, TTL_MS, Facts, make_profile
 from qosqueue.policy.terms import LANES, MAX_BUDGET_MS, PRIORITY_RANGES, LatencyClass, TaskType, Tier, WeightClass
 
 BUDGETS = st.integers(1, MAX_BUDGET_MS)
@@ -63,6 +64,7 @@ def test_a_profile_is_whole_and_depends_on_the_facts_alone(facts: Facts) -> None
     assert profile.routing_key in LANES
     assert profile.routing_key == f"{facts.tier}.{facts.weight_class}"
     assert profile.cost_tokens == facts.prompt_tokens + facts.max_output_tokens
+    assert 1 <= profile.cost_ms <= LARGEST_COST_MS
     assert profile.ttl_ms == (TTL_MS[facts.task_type] if facts.ttl_ms is None else facts.ttl_ms)
     assert profile.window >= 1
     assert profile.max_attempts >= 1
@@ -83,19 +85,3 @@ def test_latency_class_turns_at_100_and_500_ms(budget_ms: int) -> None:
     facts = Facts(Tier.VIP, WeightClass.LIGHT, TaskType.ONLINE, 1, 1, latency_budget_ms=budget_ms)
     expected = LatencyClass.HIGH if budget_ms <= 100 else LatencyClass.MEDIUM if budget_ms <= 500 else LatencyClass.LOW
     assert make_profile(facts).latency_class is expected
-
-
-INSTANTS = st.integers(0, YEAR_2200_MS)
-
-
-@given(st.integers(0, 2), INSTANTS, st.integers(0, 2), INSTANTS)
-def test_rank_orders_by_band_and_then_by_deadline(band: int, deadline: int, other_band: int, other: int) -> None:
-    assert (rank(band, deadline) < rank(other_band, other)) == ((band, deadline) < (other_band, other))
-
-
-@given(st.integers(0, 2), INSTANTS)
-def test_rank_is_an_exact_double(band: int, deadline: int) -> None:
-    """Redis keeps scores as doubles: a rank that loses a bit would merge or swap two messages."""
-    value = rank(band, deadline)
-    assert int(float(value)) == value < 2**53
-    assert divmod(value, BAND_FACTOR) == (band, deadline)

@@ -1,29 +1,31 @@
-"""Does the policy keep its promises? Checked on the reference, which the scripts match step for step."""
+"""Does the queue keep its promises? Checked on the reference, which the scripts match step for step."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from qosqueue.policy.profile import rank
-from qosqueue.policy.reference.message import Delivery, Reaped, State
+from qosqueue.policy.reference.limits import tenant_limit
+from qosqueue.policy.reference.message import Delivery, Nothing, Place, Reaped, Stand, State
 from qosqueue.policy.reference.queue import ReferenceQueue
+from tests.support.messages import submission
 
 PLACES = [("vip.light", "m"), ("standard.light", "m"), ("basic.light", "m"), ("basic.light", "n")]
+TENANTS = ["", "a", "b"]
 LEASE_MS = 1_000
 NOW = 1_800_000_000_000
 
 
-def submit(queue: ReferenceQueue, now: int, tag: str, place: tuple[str, str] = PLACES[0], **changes: Any) -> None:
-    message = {"band": 0, "budget_ms": 100, "ttl_ms": 0, "max_attempts": 3, "payload": f"of {tag}"} | changes
-    queue.submit(now, tag=tag, task=f"task-{tag}", lane=place[0], model=place[1], **message)
+def submit(queue: ReferenceQueue, now: int, tag: str, place: Place = PLACES[0], **changes: Any) -> int:
+    return queue.submit(now, **submission(tag, lane=place[0], model=place[1], **changes))
 
 
-def pick(queue: ReferenceQueue, now: int, aged_one_in: int = 8) -> Delivery | None:
-    return queue.dispatch(now, lease_ms=LEASE_MS, holder="w", aged_one_in=aged_one_in, places=PLACES)
+def pick(queue: ReferenceQueue, now: int, places: list[Place] = PLACES) -> Delivery | None:
+    picked = queue.dispatch(now, lease_ms=LEASE_MS, holder="w", places=places)
+    return picked if isinstance(picked, Delivery) else None
 
 
 class Promises(RuleBasedStateMachine):
@@ -38,48 +40,68 @@ class Promises(RuleBasedStateMachine):
         self.deliveries: list[Delivery] = []
         self.highest: dict[str, int] = {}
         self.charged: dict[str, int] = {}
+        self.limits: dict[str, int] = {}
 
     def left(self, tag: str, why: str) -> None:
         assert tag not in self.gone, f"{tag} ended twice: {self.gone.get(tag)}, {why}"
         self.gone[tag] = why
 
-    @rule(place=st.sampled_from(PLACES), band=st.integers(0, 2), budget_ms=st.integers(0, 500), ttl=st.booleans())
-    def submits(self, place: tuple[str, str], band: int, budget_ms: int, ttl: bool) -> None:
+    @rule(
+        place=st.sampled_from(PLACES),
+        tenant=st.sampled_from(TENANTS),
+        priority=st.integers(0, 9),
+        batch=st.booleans(),
+        budget_ms=st.sampled_from([0, 50, 500]),
+        cost_ms=st.integers(0, 3_000),
+        delay_ms=st.sampled_from([0, 0, 300]),
+        ttl=st.booleans(),
+    )
+    def submits(self, place: Place, tenant: str, ttl: bool, **changes: Any) -> None:
         tag = f"t{len(self.submitted)}"
-        submit(self.queue, self.now, tag, place, band=band, budget_ms=budget_ms, ttl_ms=900 if ttl else 0)
+        changes |= {"tenant": tenant, "organisation": tenant, "ttl_ms": 900 if ttl else 0}
+        assert submit(self.queue, self.now, tag, place, **changes) == 1
         self.submitted.add(tag)
 
-    @rule(aged_one_in=st.integers(2, 5))
-    def dispatches(self, aged_one_in: int) -> None:
-        expected = self.queue.ready(PLACES)
-        aged = {message.tag for message in expected if message.aged}
-        delivery = pick(self.queue, self.now, aged_one_in)
-        assert (delivery is None) == (not expected)
-        if delivery is not None:
-            assert delivery.tag == expected[0].tag or delivery.tag in aged
-            assert delivery.fence > self.highest.get(delivery.tag, 0)
-            assert delivery.payload == f"of {delivery.tag}"
-            self.highest[delivery.tag] = delivery.fence
-            self.charged[delivery.tag] = self.charged.get(delivery.tag, 0) + 1
-            self.deliveries.append(delivery)
+    @rule(places=st.lists(st.sampled_from(PLACES), unique=True, min_size=1))
+    def dispatches(self, places: list[Place]) -> None:
+        before = {each.tag for each in self.queue.messages.values() if each.state is State.QUEUED}
+        picked = self.queue.dispatch(self.now, lease_ms=LEASE_MS, holder="w", places=places)
+        if isinstance(picked, Nothing):
+            waiting = [self.queue.messages[tag] for tag in before]
+            eligible = [
+                each
+                for each in waiting
+                if (each.lane, each.model) in places
+                and each.stand is not Stand.LATER
+                and not self._at_limit(each.tenant)
+            ]
+            assert not eligible, "a free slot stands still though somebody may run"
+            return
+        assert picked.tag in before
+        assert (picked.lane, picked.model) in places
+        assert picked.fence > self.highest.get(picked.tag, 0)
+        assert picked.payload == f"of {picked.tag}"
+        assert self.queue.messages[picked.tag].arrival <= self.now, "nothing runs before its ETA"
+        self.highest[picked.tag] = picked.fence
+        self.charged[picked.tag] = self.charged.get(picked.tag, 0) + 1
+        self.deliveries.append(picked)
 
-    @rule(which=st.integers(0, 9), requeue=st.booleans())
-    def settles(self, which: int, requeue: bool) -> None:
+    @rule(which=st.integers(0, 9), outcome=st.sampled_from(["done", "requeue", "dead"]))
+    def settles(self, which: int, outcome: Any) -> None:
         if not self.deliveries:
             return
         delivery = self.deliveries[-1 - which % len(self.deliveries)]
         message = self.queue.messages.get(delivery.tag)
-        before = None if message is None else (message.rank, message.arrival)
         held = message is not None and message.state is State.LEASED and message.fence == delivery.fence
-        answer = self.queue.settle(
-            self.now, tag=delivery.tag, fence=delivery.fence, outcome="requeue" if requeue else "done"
-        )
+        arrival = 0 if message is None else message.arrival
+        answer = self.queue.settle(self.now, tag=delivery.tag, fence=delivery.fence, outcome=outcome)
         assert bool(answer) == held, "only the holder of the lease settles, and only once"
-        if answer == 1 and requeue:
+        if answer == 1 and outcome == "requeue":
             self.charged[delivery.tag] -= 1
             kept = self.queue.messages[delivery.tag]
-            assert (kept.state, kept.rank, kept.arrival) == (State.QUEUED, *(before or ()))
-        elif answer:
+            assert (kept.state, kept.arrival) == (State.QUEUED, arrival)
+            assert kept.stand is not Stand.RELEGATED, "what was in time once goes back to its place"
+        elif answer and outcome != "dead":
             self.left(delivery.tag, "settled")
 
     @rule(number=st.integers(0, 9))
@@ -91,14 +113,33 @@ class Promises(RuleBasedStateMachine):
         if answer == 1:
             self.left(tag, "withdrawn")
 
+    @rule(number=st.integers(0, 9))
+    def replays(self, number: int) -> None:
+        message = self.queue.messages.get(f"t{number}")
+        dead = message is not None and message.state is State.DEAD
+        assert self.queue.replay(self.now, task=f"task-t{number}") == int(dead)
+        if dead:
+            self.charged[f"t{number}"] = 0
+
+    @rule(
+        number=st.integers(0, 9),
+        priority=st.one_of(st.none(), st.integers(0, 9)),
+        budget_ms=st.one_of(st.none(), st.sampled_from([0, 100, 4_000])),
+        boost=st.one_of(st.none(), st.integers(0, 9)),
+        boost_ms=st.integers(0, 500),
+        charge=st.booleans(),
+    )
+    def reranks(self, number: int, **how: Any) -> None:
+        message = self.queue.messages.get(f"t{number}")
+        queued = message is not None and message.state is State.QUEUED
+        lane = message.lane if message is not None else ""
+        assert self.queue.rerank(self.now, task=f"task-t{number}", **how) == int(queued)
+        assert message is None or message.lane == lane, "a boost never rewrites a tier"
+
     @rule(later_ms=st.integers(0, 1_500), limit=st.integers(1, 10))
     def reaps(self, later_ms: int, limit: int) -> None:
         self.now += later_ms
-        lapsed = {
-            tag: message.fence
-            for tag, message in self.queue.messages.items()
-            if message.state is State.LEASED and (message.lease_until or 0) <= self.now
-        }
+        lapsed = {tag: self.queue.messages[tag].fence for tag, until in self.queue.leases.items() if until <= self.now}
         reaped = self.queue.reap(self.now, limit=limit)
         for task, fence in zip(reaped.requeued, reaped.fences, strict=True):
             assert lapsed[task.removeprefix("task-")] == fence
@@ -107,9 +148,26 @@ class Promises(RuleBasedStateMachine):
         moved = {task.removeprefix("task-") for task in (*reaped.requeued, *reaped.dead, *reaped.withdrawn)}
         assert moved <= set(lapsed), "a lease that still runs is nobody else's"
 
-    @rule(ms=st.integers(0, 400), place=st.sampled_from(PLACES))
-    def ages(self, ms: int, place: tuple[str, str]) -> None:
-        self.queue.rerank(self.now, lane=place[0], starves_after_ms=ms, limit=5)
+    @rule(ms=st.integers(0, 400))
+    def ages(self, ms: int) -> None:
+        self.now += ms
+        self.queue.age(self.now, limit=100)
+        for message in self.queue.messages.values():
+            if message.state is State.QUEUED and message.stand is not Stand.LATER:
+                assert not message.due or message.due > self.now
+
+    @rule(tenant=st.sampled_from(TENANTS[1:]), most=st.one_of(st.none(), st.integers(0, 2)))
+    def limits_a_tenant(self, tenant: str, most: int | None) -> None:
+        self.queue.limit(self.now, name=tenant_limit(tenant), most=most)
+        self.limits.pop(tenant, None)
+        if most is not None:
+            self.limits[tenant] = most
+
+    def _running(self, tenant: str) -> int:
+        return sum(each.state is State.LEASED and each.tenant == tenant for each in self.queue.messages.values())
+
+    def _at_limit(self, tenant: str) -> bool:
+        return tenant in self.limits and self._running(tenant) >= self.limits[tenant]
 
     @invariant()
     def nothing_is_lost_and_nothing_comes_back(self) -> None:
@@ -121,80 +179,35 @@ class Promises(RuleBasedStateMachine):
         for tag, message in self.queue.messages.items():
             assert message.attempts == self.charged.get(tag, 0) <= message.max_attempts
             assert message.fence == self.highest.get(tag, 0)
-            assert (message.lease_until is None) == (message.state is not State.LEASED)
+            assert (message.holder is None) == (message.state is not State.LEASED) == (tag not in self.queue.leases)
 
     @invariant()
-    def a_bell_rings_wherever_something_waits(self) -> None:
-        for message in self.queue.ready(PLACES):
-            assert self.queue.bells.get((message.lane, message.model), 0) >= 1
+    def what_runs_is_counted(self) -> None:
+        for tenant in TENANTS[1:]:
+            assert self.queue.standing.limits.running.get(f"t:{tenant}", 0) == self._running(tenant)
+
+    @invariant()
+    def claims_are_those_of_what_is_live(self) -> None:
+        live = {
+            (each.organisation, each.model)
+            for each in self.queue.messages.values()
+            if each.state is State.QUEUED and each.stand is Stand.LIVE and each.organisation
+        }
+        assert set(self.queue.standing.claims.claimed) <= live
+
+    @invariant()
+    def a_bell_rings_wherever_somebody_may_run(self) -> None:
+        for message in self.queue.messages.values():
+            if (
+                message.state is State.QUEUED
+                and message.stand is not Stand.LATER
+                and not self._at_limit(message.tenant)
+            ):
+                assert self.queue.standing.bells.get((message.lane, message.model), 0) >= 1
 
 
 TestPromises = Promises.TestCase
-TestPromises.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-
-
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 300), st.sampled_from(PLACES)), max_size=20))
-def test_order_is_rank_then_tag(messages: list[tuple[int, int, tuple[str, str]]]) -> None:
-    queue = ReferenceQueue()
-    ranked = []
-    for number, (band, budget_ms, place) in enumerate(messages):
-        submit(queue, NOW, f"t{number:02}", place, band=band, budget_ms=budget_ms)
-        ranked.append((rank(band, NOW + budget_ms), f"t{number:02}"))
-    served = [delivery.tag for delivery in iter(lambda: pick(queue, NOW), None)]
-    assert served == [tag for _, tag in sorted(ranked)]
-
-
-@given(st.integers(2, 12), st.integers(1, 6))
-def test_a_basic_message_is_picked_within_a_bound_under_an_endless_flood(one_in: int, waiting: int) -> None:
-    """Every basic message that starves is served within `one_in` picks for each that is older than it."""
-    queue, served, picks = ReferenceQueue(), [], 0
-    for number in range(waiting):
-        submit(queue, NOW + number, f"basic{number}", PLACES[2], band=2, budget_ms=60_000)
-    now = NOW + 20_000
-    queue.rerank(now, lane="basic.light", starves_after_ms=10_000, limit=100)
-    while len(served) < waiting:
-        submit(queue, now + picks, f"vip{picks}")
-        submit(queue, now + picks, f"vip{picks}b")
-        delivery = pick(queue, now + picks, one_in)
-        assert delivery is not None
-        picks += 1
-        if delivery.tag.startswith("basic"):
-            served.append(delivery.tag)
-        assert picks <= one_in * (len(served) + 1)
-    assert served == [f"basic{number}" for number in range(waiting)]
-
-
-@given(st.integers(2, 12))
-def test_without_aging_the_flood_would_never_let_it_through(one_in: int) -> None:
-    queue = ReferenceQueue()
-    submit(queue, NOW, "basic", PLACES[2], band=2)
-    for number in range(3 * one_in):
-        submit(queue, NOW + number, f"vip{number}")
-        delivery = pick(queue, NOW + number, one_in)
-        assert delivery is not None
-        assert delivery.tag == f"vip{number}"
-
-
-@given(st.integers(2, 12), st.integers(1, 60))
-def test_the_aging_lane_takes_at_most_one_pick_in_n_while_others_wait(one_in: int, picks: int) -> None:
-    queue = ReferenceQueue()
-    for number in range(picks + 1):
-        submit(queue, NOW, f"vip{number:03}")
-        submit(queue, NOW - 1, f"aged{number:03}", PLACES[2], band=2)
-    queue.rerank(NOW, lane="basic.light", starves_after_ms=0, limit=1_000)
-    deliveries = [pick(queue, NOW, one_in) for _ in range(picks)]
-    tags = [delivery.tag for delivery in deliveries if delivery is not None]
-    assert sum(tag.startswith("aged") for tag in tags) == picks // one_in
-
-
-def test_aging_leaves_the_rank_alone_and_lifts_each_once() -> None:
-    queue = ReferenceQueue()
-    submit(queue, NOW, "old", PLACES[2], band=2)
-    submit(queue, NOW + 5_000, "new", PLACES[2], band=2)
-    before = queue.messages["old"].rank
-    assert queue.rerank(NOW + 6_000, lane="basic.light", starves_after_ms=3_000, limit=10) == ["task-old"]
-    assert queue.rerank(NOW + 6_000, lane="basic.light", starves_after_ms=3_000, limit=10) == []
-    assert queue.messages["old"].rank == before
+TestPromises.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 def test_a_cancelled_attempt_does_not_come_back() -> None:
@@ -212,15 +225,22 @@ def test_a_cancelled_attempt_does_not_come_back() -> None:
         assert queue.messages == queue.tasks == {}
 
 
-def test_the_last_lost_attempt_is_kept_dead_and_can_be_taken_out() -> None:
+def test_the_last_lost_attempt_is_kept_dead_can_be_replayed_and_taken_out() -> None:
     queue = ReferenceQueue()
-    submit(queue, NOW, "t", max_attempts=2)
+    submit(queue, NOW, "t", max_attempts=2, ttl_ms=9_000, budget_ms=50)
     for attempt in (1, 2):
         assert pick(queue, NOW) is not None
         reaped = queue.reap(NOW + LEASE_MS, limit=9)
         assert (reaped.requeued, reaped.dead) == ((("task-t",), ()) if attempt == 1 else ((), ("task-t",)))
     assert queue.messages["t"].payload == "of t"
     assert pick(queue, NOW) is None
+    assert queue.replay(NOW + 10**6, task="task-t") == 1
+    assert queue.messages["t"].expires == NOW + 10**6 + 9_000, "its time to live begins again"
+    again = pick(queue, NOW + 10**6)
+    assert again is not None
+    assert again.fence == 3, "the fence goes on rising"
+    assert queue.settle(NOW + 10**6, tag="t", fence=3, outcome="dead") == 1
+    assert queue.reap(NOW + 10**9, limit=9) == Reaped()
     assert queue.withdraw(task="task-t") == 1
     assert queue.messages == {}
 
@@ -228,48 +248,27 @@ def test_the_last_lost_attempt_is_kept_dead_and_can_be_taken_out() -> None:
 def test_a_known_tag_is_queued_once_and_a_newer_message_owns_the_task() -> None:
     queue = ReferenceQueue()
     submit(queue, NOW, "t")
-    assert (
-        queue.submit(
-            NOW, tag="t", task="x", lane="l", model="", band=0, budget_ms=0, ttl_ms=0, max_attempts=1, payload=""
-        )
-        == 0
-    )
-    again = {"lane": "vip.light", "model": "m", "band": 0, "budget_ms": 900, "ttl_ms": 0, "max_attempts": 1}
-    assert queue.submit(NOW, tag="u", task="task-t", payload="", **again) == 2  # type: ignore[arg-type]
+    assert submit(queue, NOW, "t", task="x") == 0
+    assert submit(queue, NOW, "u", task="task-t", budget_ms=900) == 1
     first = pick(queue, NOW)
     assert first is not None
-    assert queue.settle(0, tag="t", fence=first.fence, outcome="done") == 1
+    assert queue.settle(0, tag=first.tag, fence=first.fence, outcome="done") == 1
     assert queue.withdraw(task="task-t") == 1
-    assert queue.messages == {}
-
-
-def test_a_dead_letter_is_kept_until_it_is_taken_back() -> None:
-    queue = ReferenceQueue()
-    submit(queue, NOW, "t")
-    first = pick(queue, NOW)
-    assert first is not None
-    assert queue.settle(NOW + 1, tag="t", fence=first.fence, outcome="dead") == 1
-    assert (queue.messages["t"].dead_since, pick(queue, NOW), queue.reap(NOW + 10**9, limit=9)) == (
-        NOW + 1,
-        None,
-        Reaped(),
-    )
-    assert queue.withdraw(task="task-t") == 1
-    assert queue.messages == {}
+    assert len(queue.messages) == 0
 
 
 def test_purge_drops_the_oldest_of_one_lane_and_leaves_leases() -> None:
     queue = ReferenceQueue()
     for number in range(4):
-        submit(queue, NOW + number, f"t{number}", budget_ms=1_000 - number)
+        submit(queue, NOW + number, f"t{number}")
     submit(queue, NOW, "other", PLACES[2])
-    leased = pick(queue, NOW)
+    leased = pick(queue, NOW, [PLACES[0]])
     assert leased is not None
-    assert leased.tag == "other" or leased.tag == "t0"
+    assert leased.tag == "t0"
     assert queue.purge(lane="vip.light", limit=2) == 2
-    assert queue.purge(lane="vip.light", limit=9) in (1, 2)
+    assert queue.purge(lane="vip.light", limit=9) == 1
     assert queue.purge(lane="vip.light", limit=9) == 0
-    assert leased.tag in queue.messages
+    assert set(queue.messages) == {"t0", "other"}
 
 
 def test_a_lost_lease_renews_nothing() -> None:

@@ -5,11 +5,13 @@ Both sides give {key: value}; a key that only one side has, a stray member or a 
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import redis
 
-from qosqueue.policy.reference.message import State
+from qosqueue.policy.ordered_set import OrderedSet
+from qosqueue.policy.reference.message import Message, State
 from qosqueue.policy.reference.queue import ReferenceQueue
 
 Snapshot = dict[str, Any]
@@ -40,47 +42,63 @@ def of_redis(client: redis.Redis, group: str) -> Snapshot:
 
 def of_reference(queue: ReferenceQueue) -> Snapshot:
     """The same keys, from the reference's state."""
+    standing, rows, claims, limits = queue.standing, queue.standing.rows, queue.standing.claims, queue.standing.limits
     snapshot: Snapshot = {}
     for message in queue.messages.values():
-        fields = {
-            "lane": message.lane,
-            "model": message.model,
-            "task": message.task,
-            "rank": str(message.rank),
-            "arrival": str(message.arrival),
-            "deadline": str(message.deadline),
-            "expires": str(message.expires),
-            "state": message.state.value,
-            "fence": str(message.fence),
-            "attempts": str(message.attempts),
-            "max_attempts": str(message.max_attempts),
-            "cancel": str(int(message.cancel)),
-            "payload": message.payload,
-        }
-        if message.holder is not None:
-            fields["holder"] = message.holder
-        snapshot[f"msg:{message.tag}"] = fields
-        place = f"{message.lane}:{message.model}"
-        if message.state is State.QUEUED:
-            _add(snapshot, f"ready:{place}", message.tag, message.rank)
-            _add(snapshot, f"arrivals:{message.lane}", message.tag, message.arrival)
-            if message.expires:
-                _add(snapshot, "expiry", message.tag, message.expires)
-            if message.aged:
-                _add(snapshot, f"aged:{place}", message.tag, message.arrival)
-        elif message.state is State.LEASED:
-            _add(snapshot, "leases", message.tag, message.lease_until)
-        else:
-            _add(snapshot, "dead", message.tag, message.dead_since)
-    snapshot |= {f"bell:{lane}:{model}": count for (lane, model), count in queue.bells.items()}
-    if queue.tasks:
-        snapshot["tasks"] = dict(queue.tasks)
-    if queue.places:
-        snapshot["places"] = {f"{lane}:{model}" for lane, model in queue.places}
-    if queue.turn:
-        snapshot["turn"] = str(queue.turn)
+        snapshot[f"msg:{message.tag}"] = _fields(message)
+        snapshot[f"body:{message.tag}"] = message.payload
+    ordered: dict[str, OrderedSet] = {
+        "leases": queue.leases,
+        "dead": queue.dead,
+        "expiry": standing.expiry,
+        "later": standing.later,
+        "due": standing.due,
+        **{f"arrivals:{lane}": arrivals for lane, arrivals in standing.arrivals.items()},
+        **{f"heads:{_row(row)}": heads for row, heads in rows.heads.items()},
+        **{f"waiting:{_pair(tenant, _row(row))}": waiting for (row, tenant), waiting in rows.waiting.items()},
+    }
+    snapshot |= {key: dict(members.items()) for key, members in ordered.items() if len(members)}
+    snapshot |= {f"parked:{tenant}": {_row(row) for row in parked} for tenant, parked in rows.parked.items()}
+    snapshot |= {f"bell:{_pair(*place)}": count for place, count in standing.bells.items()}
+    snapshot |= {
+        f"pool:{model}": {field.name: str(getattr(terms, field.name)) for field in fields(terms)}
+        for model, terms in standing.pools.items()
+    }
+    hashes: dict[str, dict[str, Any]] = {
+        "tasks": queue.tasks,
+        "depth": {_row(row): depth for row, depth in rows.depth.items()},
+        "claims": {_pair(*account): claimed for account, claimed in claims.claimed.items()},
+        "tokens": {_pair(*account): f"{tokens}:{since}" for account, (tokens, since) in claims.tokens.items()},
+        "shares": {
+            name: f"{s.contract_q10}:{'' if s.allowance_q10 is None else s.allowance_q10}:{s.steepness_q10}"
+            for name, s in claims.shares.items()
+        },
+        "limits": {name: f"{limit.most}:{limit.until}" for name, limit in limits.limits.items()},
+        "running": limits.running,
+        "credit": standing.credit,
+        "bias": {_pair(*account): bias for account, bias in queue.bias.items()},
+        "mean32": queue.mean32,
+    }
+    snapshot |= {key: {name: str(each) for name, each in values.items()} for key, values in hashes.items() if values}
+    if standing.number:
+        snapshot["number"] = str(standing.number)
     return snapshot
 
 
-def _add(snapshot: Snapshot, key: str, member: str, score: int | None) -> None:
-    snapshot.setdefault(key, {})[member] = score
+def _fields(message: Message) -> dict[str, str]:
+    told = {
+        field.name: getattr(message, field.name) for field in fields(message) if field.name not in ("payload", "holder")
+    }
+    told["penalty"] = "" if message.penalty is None else message.penalty
+    if message.state is State.LEASED:
+        told["holder"] = message.holder
+    return {name: str(int(value) if isinstance(value, bool) else value) for name, value in told.items()}
+
+
+def _pair(first: str, second: str) -> str:
+    return f"{len(first.encode())}:{first}:{second}"
+
+
+def _row(row: tuple[str, str, str]) -> str:
+    stand, lane, model = row
+    return f"{stand}:{_pair(lane, model)}"

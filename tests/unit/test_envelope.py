@@ -2,63 +2,88 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from qosqueue.broker.envelope import Envelope, band_of_priority, envelope_of, qos_header
+from qosqueue.broker.envelope import Envelope, envelope_of, qos_header
 
-GOOD = {"model": "m", "band": 1, "budget_ms": 250, "ttl_ms": 60_000, "max_attempts": 2}
+GOOD: dict[str, Any] = {
+    "model": "m",
+    "tenant": "acme",
+    "organisation": "group",
+    "priority": 4,
+    "batch": False,
+    "budget_ms": 250,
+    "cost_ms": 1_000,
+    "ttl_ms": 60_000,
+    "max_attempts": 2,
+}
 
 
-def message(qos: Any = None, *, task: str | None = "task", priority: Any = 0) -> dict[str, Any]:
-    headers = {} if task is None else {"id": task}
+def message(qos: Any = None, *, task: str | None = "task", priority: Any = 0, eta: Any = None) -> dict[str, Any]:
+    headers = {} if task is None else {"id": task, "eta": eta}
     if qos is not None:
         headers["qos"] = qos
     return {"headers": headers, "properties": {"delivery_tag": "tag", "priority": priority}}
 
 
+def plain(task: str, **changes: Any) -> Envelope:
+    nothing: dict[str, Any] = {"model": "", "tenant": "", "organisation": "", "priority": 0, "batch": False}
+    nothing |= {"budget_ms": 0, "cost_ms": 0, "delay_ms": 0, "ttl_ms": 0, "max_attempts": 7}
+    return Envelope(task, **(nothing | changes))
+
+
 def test_header_comes_back_as_the_envelope() -> None:
-    made = message(qos_header(**GOOD)["qos"])  # type: ignore[arg-type]
-    assert envelope_of("vip.light", made, 9) == Envelope("task", **GOOD)  # type: ignore[arg-type]
+    assert envelope_of("vip.light", message(qos_header(**GOOD)["qos"]), 9) == Envelope("task", delay_ms=0, **GOOD)
 
 
-def test_a_task_without_the_header_goes_by_its_priority_and_never_expires() -> None:
-    assert envelope_of("system", message(priority=4), 7) == Envelope("task", "", 1, 0, 0, 7)
-    assert envelope_of("system", message(priority=None), 7).band == 0
+@pytest.mark.parametrize(("celery", "ours"), [(None, 0), (-5, 0), (4, 4), (9, 9), (255, 9)])
+def test_a_task_without_the_header_goes_by_its_priority_and_never_expires(celery: Any, ours: int) -> None:
+    assert envelope_of("system", message(priority=celery), 7) == plain("task", priority=ours)
+
+
+@pytest.mark.parametrize(("priority", "budget_ms"), [(0, 1_000), (2, 1_000), (3, 3_000), (6, 3_000), (7, 10_000)])
+def test_a_tenant_alone_gives_the_budget_of_the_priority(priority: int, budget_ms: int) -> None:
+    made = envelope_of("tasks", message({"tenant": "acme"}, priority=priority), 7)
+    assert made == plain("task", tenant="acme", organisation="acme", priority=priority, budget_ms=budget_ms)
 
 
 @pytest.mark.parametrize("headers", [None, {}])
 def test_a_plain_message_is_its_own_task(headers: Any) -> None:
-    plain = {"headers": headers, "properties": {"delivery_tag": "tag"}}
-    assert envelope_of("system", plain, 7) == Envelope("tag", "", 0, 0, 0, 7)
+    assert envelope_of("system", {"headers": headers, "properties": {"delivery_tag": "tag"}}, 7) == plain("tag")
+
+
+@pytest.mark.parametrize(("seconds", "at_least", "at_most"), [(-9, 0, 0), (60, 50_000, 60_000)])
+@pytest.mark.parametrize("aware", [True, False])
+def test_an_eta_becomes_a_delay(seconds: int, at_least: int, at_most: int, aware: bool) -> None:
+    eta = datetime.now(UTC) + timedelta(seconds=seconds)
+    made = envelope_of("system", message(eta=(eta if aware else eta.replace(tzinfo=None)).isoformat()), 7)
+    assert at_least <= made.delay_ms <= at_most
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "named"),
     [
-        "vip",
-        [],
-        {},
-        {**GOOD, "more": 1},
-        {name: value for name, value in GOOD.items() if name != "band"},
-        {**GOOD, "model": 7},
-        {**GOOD, "band": "1"},
-        {**GOOD, "band": -1},
-        {**GOOD, "band": 3},
-        {**GOOD, "budget_ms": 1.5},
-        {**GOOD, "budget_ms": 2**60},
-        {**GOOD, "ttl_ms": 2**53},
-        {**GOOD, "ttl_ms": True},
-        {**GOOD, "max_attempts": None},
-        {**GOOD, "max_attempts": 0},
+        ("vip", "expected fields"),
+        ([], "expected fields"),
+        ({**GOOD, "more": 1}, "more"),
+        ({**GOOD, "model": 7}, "model"),
+        ({**GOOD, "tenant": "x" * 129}, "tenant"),
+        ({**GOOD, "priority": "1"}, "priority"),
+        ({**GOOD, "priority": -1}, "priority"),
+        ({**GOOD, "priority": 10}, "priority"),
+        ({**GOOD, "batch": 1}, "batch"),
+        ({**GOOD, "budget_ms": 1.5}, "budget_ms"),
+        ({**GOOD, "budget_ms": 2**60}, "budget_ms"),
+        ({**GOOD, "cost_ms": 2**27}, "cost_ms"),
+        ({**GOOD, "ttl_ms": 2**53}, "ttl_ms"),
+        ({**GOOD, "ttl_ms": True}, "ttl_ms"),
+        ({**GOOD, "max_attempts": None}, "max_attempts"),
+        ({**GOOD, "max_attempts": 0}, "max_attempts"),
     ],
 )
-def test_a_malformed_header_is_refused_and_named(broken: Any) -> None:
-    with pytest.raises(ValueError, match=r"header 'qos' of a message for vip\.light"):
+def test_a_malformed_header_is_refused_and_named(broken: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=rf"header 'qos' of a message for vip\.light: .*{named}"):
         envelope_of("vip.light", message(broken), 3)
-
-
-@pytest.mark.parametrize(("priority", "band"), [(-5, 0), (0, 0), (2, 0), (3, 1), (6, 1), (7, 2), (9, 2), (255, 2)])
-def test_bands_follow_the_tiers_ranges(priority: int, band: int) -> None:
-    assert band_of_priority(priority) == band

@@ -4,12 +4,12 @@
 -- Result: how many were dropped. Leased messages stay with their holders.
 -- Atomic per call.
 assert(#ARGV == 3, 'purge takes 3 arguments')
-local tags = redis.call('ZRANGE', P .. 'arrivals:' .. ARGV[2], 0, ARGV[3] - 1)
+local tags = call('ZRANGE', P .. 'arrivals:' .. ARGV[2], 0, ARGV[3] - 1)
 for _, tag in ipairs(tags) do
   local message = load_message(tag)
   if message then
-    leave_queue(tag, message)
-    forget(tag, message)
+    leave_queue(message)
+    forget(message)
   else
     drop_orphan(tag, ARGV[2])
   end

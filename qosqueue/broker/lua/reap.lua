@@ -6,32 +6,33 @@
 -- Atomic: a lease that ran out is requeued once, whoever sweeps. A message that used up its attempts is dead:
 -- kept with its payload, to be read and replayed, never deleted here.
 assert(#ARGV == 2, 'reap takes 2 arguments')
-local now = clock()
+local now, limit = clock(), tonumber(ARGV[2])
 local requeued, dead, expired, withdrawn, fences = {}, {}, {}, {}, {}
-for _, tag in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', now, 'LIMIT', 0, ARGV[2])) do
+for _, tag in ipairs(up_to('leases', now, limit)) do
   local message = load_message(tag)
-  redis.call('ZREM', P .. 'leases', tag)
-  if message then redis.call('HDEL', message_key(tag), 'holder') end
   if not message then
     drop_orphan(tag, '')
-  elseif message.cancel == '1' then
-    forget(tag, message)
-    withdrawn[#withdrawn + 1] = message.task
-  elseif tonumber(message.attempts) >= tonumber(message.max_attempts) then
-    redis.call('HSET', message_key(tag), 'state', 'dead')
-    redis.call('ZADD', P .. 'dead', now, tag)
-    dead[#dead + 1] = message.task
   else
-    enter_queue(tag, message)
-    requeued[#requeued + 1] = message.task
-    fences[#fences + 1] = tonumber(message.fence)
+    end_lease(message)
+    if message.cancel == 1 then
+      forget(message)
+      withdrawn[#withdrawn + 1] = message.task
+    elseif message.attempts >= message.max_attempts then
+      call('HSET', message_key(tag), 'state', 'dead')
+      call('ZADD', P .. 'dead', now, tag)
+      dead[#dead + 1] = message.task
+    else
+      enter_queue(now, message)
+      requeued[#requeued + 1] = message.task
+      fences[#fences + 1] = message.fence
+    end
   end
 end
-for _, tag in ipairs(redis.call('ZRANGEBYSCORE', P .. 'expiry', '-inf', now, 'LIMIT', 0, ARGV[2])) do
+for _, tag in ipairs(up_to('expiry', now, limit)) do
   local message = load_message(tag)
   if message then
-    leave_queue(tag, message)
-    forget(tag, message)
+    leave_queue(message)
+    forget(message)
     expired[#expired + 1] = message.task
   else
     drop_orphan(tag, '')

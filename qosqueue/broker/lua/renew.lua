@@ -8,10 +8,10 @@ local until_ms = clock() + ARGV[2]
 local answers = {}
 for index = 3, #ARGV, 2 do
   local tag = ARGV[index]
-  local message = load_message(tag)
-  if message and message.state == 'leased' and message.fence == ARGV[index + 1] then
-    redis.call('ZADD', P .. 'leases', until_ms, tag)
-    answers[#answers + 1] = message.cancel == '1' and 2 or 1
+  local state, fence, cancel = unpack(call('HMGET', message_key(tag), 'state', 'fence', 'cancel'))
+  if state == 'leased' and fence == ARGV[index + 1] then
+    call('ZADD', P .. 'leases', until_ms, tag)
+    answers[#answers + 1] = cancel == '1' and 2 or 1
   else
     answers[#answers + 1] = 0
   end

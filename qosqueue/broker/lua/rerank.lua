@@ -1,19 +1,22 @@
 #!lua flags=allow-oom
--- rerank: let what starves into the aging lane.
--- KEYS 1 group. ARGV 1 now, 2 lane, 3 starves after ms, 4 how many of the oldest to look at.
--- Result: the task ids that were lifted.
--- Atomic per call. The tier and the rank stay as they are: the aging lane is a second way to be picked, for a
--- bounded share of the picks, and at most so many messages of a lane are in it.
-assert(#ARGV == 4, 'rerank takes 4 arguments')
-local before = clock() - ARGV[3]
-local starving = redis.call('ZRANGEBYSCORE', P .. 'arrivals:' .. ARGV[2], '-inf', before, 'LIMIT', 0, ARGV[4])
-local lifted = {}
-for _, tag in ipairs(starving) do
-  local message = load_message(tag)
-  if not message then
-    drop_orphan(tag, ARGV[2])
-  elseif redis.call('ZADD', place_key('aged', message.lane, message.model), 'NX', message.arrival, tag) == 1 then
-    lifted[#lifted + 1] = message.task
-  end
+-- rerank: move one queued message by its task id.
+-- KEYS 1 group. ARGV 1 now, 2 task id, 3 priority ('' keeps it), 4 start budget ms from its arrival ('' keeps it),
+--      5 boost: a priority that counts for a time ('' keeps what it has), 6 that time in ms (0 ends a boost),
+--      7 1: decide its penalty afresh, with the shares of now.
+-- Result: 1, or 0 if the task is not queued.
+-- Atomic; O(log n). Its lane stays: a boost never rewrites a tier.
+assert(#ARGV == 7, 'rerank takes 7 arguments')
+local now, tag = clock(), call('HGET', P .. 'tasks', ARGV[2])
+local message = tag and load_message(tag)
+if not message or message.state ~= 'queued' then return 0 end
+leave_queue(message)
+if ARGV[3] ~= '' then message.priority = tonumber(ARGV[3]) end
+if ARGV[4] ~= '' then
+  message.budget_ms = tonumber(ARGV[4])
+  message.urgency = math.floor(C.Q30 / math.max(C.SHORTEST_BUDGET_MS, message.budget_ms))
 end
-return lifted
+if ARGV[5] ~= '' then message.boost, message.boost_until = tonumber(ARGV[5]), now + ARGV[6] end
+if ARGV[7] == '1' then message.penalty = '' end
+save(message, 'priority', 'budget_ms', 'urgency', 'boost', 'boost_until', 'penalty')
+enter_queue(now, message)
+return 1

@@ -4,24 +4,36 @@
 -- Result: 0 (stale: another attempt owns it, or it is gone), 1 (settled as asked), 2 (was to be requeued, but its
 --         tenant had cancelled it: gone).
 -- Atomic: exactly one attempt can settle a message. A requeued message keeps its place and is not charged an attempt;
--- a dead one is kept with its payload.
+-- a dead one is kept with its payload. What a done one took corrects the pool's mean and its tenant's bias.
 assert(#ARGV == 4, 'settle takes 4 arguments')
-assert(ARGV[4] == 'done' or ARGV[4] == 'requeue' or ARGV[4] == 'dead', 'settle takes the outcome done, requeue or dead')
-local tag = ARGV[2]
-local message = load_message(tag)
-if not message or message.state ~= 'leased' or message.fence ~= ARGV[3] then return 0 end
-redis.call('ZREM', P .. 'leases', tag)
-if ARGV[4] == 'requeue' and message.cancel == '0' then
-  redis.call('HINCRBY', message_key(tag), 'attempts', -1)
-  redis.call('HDEL', message_key(tag), 'holder')
-  enter_queue(tag, message)
+local outcome = ARGV[4]
+assert(outcome == 'done' or outcome == 'requeue' or outcome == 'dead', 'settle takes the outcome done, requeue or dead')
+local now, message = clock(), load_message(ARGV[2])
+if not message or message.state ~= 'leased' or message.fence ~= tonumber(ARGV[3]) then return 0 end
+end_lease(message)
+if outcome == 'requeue' and message.cancel == 0 then
+  call('HINCRBY', message_key(message.tag), 'attempts', -1)
+  enter_queue(now, message)
   return 1
 end
-if ARGV[4] == 'dead' then
-  redis.call('HDEL', message_key(tag), 'holder')
-  redis.call('HSET', message_key(tag), 'state', 'dead')
-  redis.call('ZADD', P .. 'dead', clock(), tag)
+if outcome == 'dead' then
+  call('HSET', message_key(message.tag), 'state', 'dead')
+  call('ZADD', P .. 'dead', now, message.tag)
   return 1
 end
-forget(tag, message)
-return ARGV[4] == 'done' and 1 or 2
+if outcome == 'done' then
+  local actual = math.max(0, now - message.started)
+  local mean = tonumber(call('HGET', P .. 'mean32', message.model) or nil)
+  local step = 2 ^ C.MEAN_STEP_BITS
+  call('HSET', P .. 'mean32', message.model, mean and mean + actual - math.floor(mean / step) or actual * step)
+  if message.tenant ~= '' and message.predicted_ms > 0 then
+    local account = pair(message.tenant, message.model)
+    local bias = tonumber(call('HGET', P .. 'bias', account) or 1024)
+    local move = math.floor(bias / 2 ^ C.BIAS_STEP_BITS)
+    local longer = actual * 1024 > message.predicted_ms * bias
+    bias = math.min(math.max(longer and bias + move or bias - move, C.LEAST_BIAS), C.MOST_BIAS)
+    call('HSET', P .. 'bias', account, bias)
+  end
+end
+forget(message)
+return outcome == 'done' and 1 or 2

@@ -1,23 +1,31 @@
 -- submit: put one message into the order.
--- KEYS 1 group. ARGV 1 now, 2 tag, 3 task id, 4 lane, 5 model, 6 band, 7 budget ms, 8 ttl ms (0: never expires),
---      9 attempts allowed, 10 payload.
--- Result: its position among the messages of its lane and model (1 is next), or 0 if the tag is already known.
+-- KEYS 1 group. ARGV 1 now, 2 tag, 3 task id, 4 lane, 5 model, 6 tenant, 7 organisation, 8 priority 0-9, 9 batch (1) or
+--      not (0), 10 start budget ms (0: no deadline), 11 predicted cost in ms of a slot (0: unknown), 12 delay ms until
+--      it may run, 13 ttl ms from then (0: never expires), 14 attempts allowed, 15 payload.
+-- Result: 1, or 0 if the tag is already known.
 -- Atomic: a message is either whole in the queue, with its bell rung, or not there at all.
-assert(#ARGV == 10, 'submit takes 10 arguments')
+assert(#ARGV == 15, 'submit takes 15 arguments')
 local now, tag = clock(), ARGV[2]
-if redis.call('EXISTS', message_key(tag)) == 1 then return 0 end
-local deadline = now + ARGV[7]
-local ttl = tonumber(ARGV[8])
+if call('EXISTS', message_key(tag)) == 1 then return 0 end
+local arrival, ttl, predicted = now + ARGV[12], tonumber(ARGV[13]), tonumber(ARGV[11])
+local tenant, model, budget = ARGV[6], ARGV[5], tonumber(ARGV[10])
+local cost
+if predicted == 0 then
+  cost = terms_of(model).mean_ms
+  if cost == 0 then cost = C.DEFAULT_COST_MS end
+else
+  local bias = tenant ~= '' and call('HGET', P .. 'bias', pair(tenant, model)) or 1024
+  cost = math.min(math.max(1, q10(predicted * bias)), C.LARGEST_COST_MS)
+end
 local message = {
-  lane = ARGV[4], model = ARGV[5],
-  rank = string.format('%.0f', ARGV[6] * BAND_FACTOR + deadline),
-  arrival = string.format('%.0f', now),
-  expires = ttl > 0 and string.format('%.0f', now + ttl) or '0',
+  tag = tag, task = ARGV[3], lane = ARGV[4], model = model, tenant = tenant, organisation = ARGV[7],
+  priority = tonumber(ARGV[8]), batch = tonumber(ARGV[9]), budget_ms = budget, predicted_ms = predicted, cost_ms = cost,
+  urgency = math.floor(C.Q30 / math.max(C.SHORTEST_BUDGET_MS, budget)), arrival = arrival,
+  number = call('INCR', P .. 'number') % C.SAME_MS, expires = ttl > 0 and arrival + ttl or 0,
+  max_attempts = tonumber(ARGV[14]), penalty = '', in_profile = 0, boost = -1, boost_until = 0, state = 'queued',
+  stand = 'later', score = 0, due = 0, fence = 0, attempts = 0, started = 0, cancel = 0,
 }
-redis.call('HSET', message_key(tag), 'lane', message.lane, 'model', message.model, 'task', ARGV[3], 'rank', message.rank,
-  'arrival', message.arrival, 'deadline', string.format('%.0f', deadline), 'expires', message.expires,
-  'fence', '0', 'attempts', '0', 'max_attempts', ARGV[9], 'cancel', '0', 'payload', ARGV[10])
-redis.call('HSET', P .. 'tasks', ARGV[3], tag)
-redis.call('SADD', P .. 'places', message.lane .. ':' .. message.model)
-enter_queue(tag, message)
-return redis.call('ZRANK', place_key('ready', message.lane, message.model), tag) + 1
+call('SET', body_key(tag), ARGV[15])
+call('HSET', P .. 'tasks', message.task, tag)
+enter_queue(now, message, true)
+return 1

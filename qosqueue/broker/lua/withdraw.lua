@@ -2,20 +2,19 @@
 -- withdraw: take a message back by its task id.
 -- KEYS 1 group. ARGV 1 now, 2 task id.
 -- Result: 0 (unknown), 1 (it was queued or dead and is gone), 2 (it is running: its holder was told to stop).
--- Atomic: either it never runs, or its holder is told.
+-- Atomic: either it never runs, or its holder is told. O(log n).
 assert(#ARGV == 2, 'withdraw takes 2 arguments')
-local tag = redis.call('HGET', P .. 'tasks', ARGV[2])
+local tag = call('HGET', P .. 'tasks', ARGV[2])
 local message = tag and load_message(tag)
 if not message then
-  redis.call('HDEL', P .. 'tasks', ARGV[2])
+  call('HDEL', P .. 'tasks', ARGV[2])
   return 0
 end
 if message.state == 'leased' then
-  redis.call('HSET', message_key(tag), 'cancel', '1')
-  redis.call('PUBLISH', P .. 'cancel', ARGV[2])
+  call('HSET', message_key(tag), 'cancel', '1')
+  call('PUBLISH', P .. 'cancel', ARGV[2])
   return 2
 end
-leave_queue(tag, message)
-redis.call('ZREM', P .. 'dead', tag)
-forget(tag, message)
+if message.state == 'queued' then leave_queue(message) else call('ZREM', P .. 'dead', tag) end
+forget(message)
 return 1

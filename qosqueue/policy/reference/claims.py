@@ -52,7 +52,7 @@ class Claims:
             if left > 0:
                 self.claimed[account] = left
             else:
-                del self.claimed[account]
+                self.claimed.pop(account, None)
 
     def charge(self, now: int, message: Message, terms: PoolTerms, priority: int) -> tuple[int, bool]:
         """What joining now costs a message in place: its penalty (ms), and whether it fits its contract."""

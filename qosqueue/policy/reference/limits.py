@@ -35,7 +35,7 @@ def model_limit(model: str) -> str:
 
 def place_limit(lane: str, model: str) -> str:
     """Name of the limit of one lane on one model: the tier's bulkhead there."""
-    return f"p:{lane}:{model}"
+    return f"p:{len(lane.encode())}:{lane}:{model}"
 
 
 def names_of(place: Place) -> tuple[str, str, str]:

@@ -114,4 +114,3 @@ class Pick:
 
     def _message(self, head: _Head) -> Message:
         return self._messages[self._standing.rows.first_of(head.row, head.tenant)]
-

@@ -81,7 +81,7 @@ class ReferenceQueue:
     def dispatch(
         self, now: int, *, lease_ms: int, holder: str, places: Sequence[Place], warm: int | None = None
     ) -> Delivery | Nothing:
-        """Lease the first message of `places` to `holder`. The first `warm` places (all, if None) come before the rest."""
+        """Lease the next message of `places` to `holder`; the first `warm` places (None: all) come before the rest."""
         self.standing.move_due(now, order.DUE_PER_PICK)
         split = len(places) if warm is None else warm
         pick = Pick(now, self.standing, self.messages)
@@ -263,9 +263,7 @@ class ReferenceQueue:
     def _learn(self, message: Message, actual_ms: int) -> None:
         mean32 = self.mean32.get(message.model)
         bits = order.MEAN_STEP_BITS
-        self.mean32[message.model] = (
-            actual_ms << bits if mean32 is None else mean32 + actual_ms - (mean32 >> bits)
-        )
+        self.mean32[message.model] = actual_ms << bits if mean32 is None else mean32 + actual_ms - (mean32 >> bits)
         if message.tenant and message.predicted_ms:
             account = message.tenant, message.model
             self.bias[account] = order.next_bias(self.bias.get(account, order.Q10), message.predicted_ms, actual_ms)
@@ -299,4 +297,3 @@ class ReferenceQueue:
         del self.messages[message.tag]
         if self.tasks.get(message.task) == message.tag:
             del self.tasks[message.task]
-

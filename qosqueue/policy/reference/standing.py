@@ -62,7 +62,10 @@ class Standing:
 
     def move_due(self, now: int, limit: int) -> Aged:
         """Make up to `limit` moves of each kind: ETA reached, and the rest."""
-        woken, joined, relegated, boost_ended = [], [], [], []
+        woken: list[str] = []
+        joined: list[str] = []
+        relegated: list[str] = []
+        boost_ended: list[str] = []
         for tag in self.later.up_to(now, limit):
             self._restand(now, self.messages[tag])
             woken.append(self.messages[tag].task)
@@ -161,4 +164,3 @@ def _stand_of(now: int, message: Message) -> tuple[Stand, int]:
         return Stand.LIVE, 0
     too_late = message.arrival + message.budget_ms + 1
     return (Stand.RELEGATED, 0) if now >= too_late else (Stand.LIVE, too_late)
-

@@ -1,0 +1,63 @@
+-- What an organisation claims of a pool, and what joining the order costs its next request
+-- (policy/reference/claims.py).
+local TERMS = {'slots', 'spare', 'mean_ms', 'size_q10', 'slope_q20', 'base_ms', 'burst_ms', 'credit_ms'}
+local known_terms = {}
+
+local function terms_of(model)
+  local terms = known_terms[model]
+  if not terms then
+    terms = {}
+    local values = call('HMGET', P .. 'pool:' .. model, unpack(TERMS))
+    for index, name in ipairs(TERMS) do terms[name] = tonumber(values[index] or 0) end
+    known_terms[model] = terms
+  end
+  return terms
+end
+
+local function claim(cost_ms, urgency) return q20(cost_ms * urgency) end
+
+local function add_claim(message)
+  if message.organisation == '' then return end
+  call('HINCRBY', P .. 'claims', pair(message.organisation, message.model), claim(message.cost_ms, message.urgency))
+end
+
+local function remove_claim(message)
+  if message.organisation == '' then return end
+  local account = pair(message.organisation, message.model)
+  if call('HINCRBY', P .. 'claims', account, -claim(message.cost_ms, message.urgency)) <= 0 then
+    call('HDEL', P .. 'claims', account)
+  end
+end
+
+-- Take a message's cost out of its contract's bucket, if it is there. Tokens are 1/1024 ms of one slot.
+local function take_tokens(now, message, terms, contract)
+  local account = pair(message.organisation, message.model)
+  local rate = contract * terms.slots
+  local most = rate * terms.burst_ms
+  local tokens, since = string.match(call('HGET', P .. 'tokens', account) or '', '^(%d+):(%d+)$')
+  tokens, since = tonumber(tokens or most), tonumber(since or now)
+  local elapsed = math.min(math.max(0, now - since), terms.burst_ms)
+  tokens = math.min(tokens + elapsed * rate, most)
+  local cost = message.cost_ms * 1024
+  local fits = cost <= tokens
+  if fits then tokens = tokens - cost end
+  -- The clock that went back gives nothing twice.
+  call('HSET', P .. 'tokens', account, whole(tokens) .. ':' .. whole(math.max(now, since)))
+  return fits
+end
+
+-- What joining now costs a message in place: its penalty (ms), and 1 if it fits its contract, else 0.
+local function charge(now, message, terms, tier)
+  if message.organisation == '' or message.budget_ms == 0 or terms.slots == 0 then return 0, 0 end
+  local contract, allowed, steepness =
+    string.match(call('HGET', P .. 'shares', message.organisation) or '0::1024', '^(%d+):(%d*):(%d+)$')
+  contract = tonumber(contract)
+  if contract > 0 and take_tokens(now, message, terms, contract) then return 0, 1 end
+  allowed = tonumber(allowed) or (contract > 0 and contract or C.ALLOWANCE_Q10[tier + 1])
+  local free = C.FREE_SERVICES * claim(terms.mean_ms, message.urgency)
+  local allowance = math.max(allowed * terms.slots, free)
+  local claimed = tonumber(call('HGET', P .. 'claims', pair(message.organisation, message.model)) or 0)
+  local excess = math.min(math.max(0, claimed - allowance), C.LARGEST_EXCESS)
+  local base = contract > 0 and terms.base_ms or 0
+  return base + q10(q20(excess * terms.slope_q20) * tonumber(steepness)), 0
+end

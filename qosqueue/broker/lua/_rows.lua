@@ -1,0 +1,49 @@
+-- Ordered rows of those who wait, one for each stand, lane and model, kept by tenant (policy/reference/rows.py).
+local function waiting_key(row, tenant) return P .. 'waiting:' .. pair(tenant, row) end
+local function heads_key(row) return P .. 'heads:' .. row end
+local function parked_key(tenant) return P .. 'parked:' .. tenant end
+
+local function first_score(key)
+  local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  return first[1], tonumber(first[2])
+end
+
+local function enter_row(message)
+  local row = row_of(message.stand, message.lane, message.model)
+  local waiting = waiting_key(row, message.tenant)
+  call('ZADD', waiting, message.score, message.tag)
+  -- A parked tenant that comes up again is parked again by the next pick.
+  if call('ZRANGE', waiting, 0, 0)[1] == message.tag then call('ZADD', heads_key(row), message.score, message.tenant) end
+  call('HINCRBY', P .. 'depth', row, 1)
+end
+
+local function leave_row(message)
+  local row = row_of(message.stand, message.lane, message.model)
+  local waiting = waiting_key(row, message.tenant)
+  call('ZREM', waiting, message.tag)
+  local tag, score = first_score(waiting)
+  if tag then
+    call('ZADD', heads_key(row), 'XX', score, message.tenant)
+  else
+    call('ZREM', heads_key(row), message.tenant)
+    call('SREM', parked_key(message.tenant), row)
+  end
+  if call('HINCRBY', P .. 'depth', row, -1) <= 0 then call('HDEL', P .. 'depth', row) end
+end
+
+local function park(row, tenant)
+  call('ZREM', heads_key(row), tenant)
+  call('SADD', parked_key(tenant), row)
+end
+
+-- A tenant may be picked again: one of its slots is free, or its limit was changed.
+local function unpark(tenant)
+  local rows = call('SMEMBERS', parked_key(tenant))
+  if not rows[1] then return end
+  call('DEL', parked_key(tenant))
+  for _, row in ipairs(rows) do
+    local tag, score = first_score(waiting_key(row, tenant))
+    if tag then call('ZADD', heads_key(row), score, tenant) end
+    ring(place_of(row))
+  end
+end

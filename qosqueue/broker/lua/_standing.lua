@@ -1,0 +1,135 @@
+-- How a queued message stands, and what time changes about it (policy/reference/standing.py).
+local function tier_of(priority)
+  return priority <= C.TIER_LAST[1] and 0 or priority <= C.TIER_LAST[2] and 1 or 2
+end
+
+-- The stand of a message, and the instant at which time changes it (0: never).
+local function stand_of(now, message)
+  if message.arrival > now then return 'later', 0 end
+  if message.budget_ms == 0 then return 'live', 0 end
+  local joins = message.arrival + math.floor(message.budget_ms / C.SHARE_OF_BATCH_WINDOW)
+  if message.batch == 1 and now < joins then return 'batch', joins end
+  -- It was in time once and lost its worker: it goes back to its place, not behind everybody.
+  if message.fence > 0 then return 'live', 0 end
+  local too_late = message.arrival + message.budget_ms + 1
+  if now >= too_late then return 'relegated', 0 end
+  return 'live', too_late
+end
+
+local function score_of(now, message, priority)
+  if message.stand == 'relegated' then
+    local key = math.min(message.arrival, C.LONGEST_MS - 1) * C.SAME_MS
+    return tier_of(priority) * C.TIER_STEP + key + message.number
+  end
+  if message.stand == 'batch' then
+    return math.min(message.arrival + message.budget_ms, C.LATEST_KEY_MS) * C.SAME_MS + message.number
+  end
+  local terms = terms_of(message.model)
+  if message.penalty == '' then
+    message.penalty, message.in_profile = charge(now, message, terms, tier_of(priority))
+  end
+  local key
+  if message.budget_ms == 0 then
+    key = message.arrival + C.PLAIN_STEP_MS * priority
+  else
+    local size = 0
+    if priority >= C.SIZED_FROM and message.in_profile == 0 then size = q10(message.cost_ms * terms.size_q10) end
+    key = message.arrival + q10(message.budget_ms * C.LEAD_Q10[priority + 1]) + size + message.penalty
+  end
+  return math.min(key, C.LATEST_KEY_MS) * C.SAME_MS + message.number
+end
+
+local function stand(now, message)
+  local due
+  message.stand, due = stand_of(now, message)
+  if message.stand == 'later' then
+    message.due = 0
+    call('ZADD', P .. 'later', message.arrival, message.tag)
+    return
+  end
+  local boosted = message.boost_until > now
+  message.score = score_of(now, message, boosted and message.boost or message.priority)
+  if boosted then due = due > 0 and math.min(due, message.boost_until) or message.boost_until end
+  message.due = due
+  if due > 0 then call('ZADD', P .. 'due', due, message.tag) end
+  enter_row(message)
+  if message.stand == 'live' then add_claim(message) end
+  ring(message.lane, message.model)
+end
+
+local function unstand(message)
+  if message.stand == 'later' then
+    call('ZREM', P .. 'later', message.tag)
+    return
+  end
+  call('ZREM', P .. 'due', message.tag)
+  leave_row(message)
+  if message.stand == 'live' then remove_claim(message) end
+end
+
+-- The fields that `stand` sets, beside the state.
+local STOOD = {'state', 'stand', 'due', 'score', 'penalty', 'in_profile'}
+
+local function enter_queue(now, message, new)
+  message.state = 'queued'
+  call('ZADD', P .. 'arrivals:' .. message.lane, message.arrival, message.tag)
+  if message.expires > 0 then call('ZADD', P .. 'expiry', message.expires, message.tag) end
+  stand(now, message)
+  if new then save(message, unpack(FIELDS)) else save(message, unpack(STOOD)) end
+end
+
+local function leave_queue(message)
+  call('ZREM', P .. 'arrivals:' .. message.lane, message.tag)
+  call('ZREM', P .. 'expiry', message.tag)
+  unstand(message)
+end
+
+-- What an index still names but whose message is gone (a key that somebody deleted) must not stop anybody for ever.
+local function drop_orphan(tag, lane)
+  for _, index in ipairs({'expiry', 'leases', 'dead', 'later', 'due', 'arrivals:' .. lane}) do
+    call('ZREM', P .. index, tag)
+  end
+end
+
+local function up_to(index, score, limit) return call('ZRANGEBYSCORE', P .. index, '-inf', score, 'LIMIT', 0, limit) end
+
+-- Make up to `limit` moves of each kind that time has brought: four lists of task ids.
+local function move_due(now, limit)
+  local woken, joined, relegated, boost_ended = {}, {}, {}, {}
+  for _, index in ipairs({'later', 'due'}) do
+    for _, tag in ipairs(up_to(index, now, limit)) do
+      local message = load_message(tag)
+      if message then
+        local before = message.stand
+        unstand(message)
+        stand(now, message)
+        save(message, unpack(STOOD))
+        local list = index == 'later' and woken or before == message.stand and boost_ended
+          or message.stand == 'relegated' and relegated or joined
+        list[#list + 1] = message.task
+      else
+        drop_orphan(tag, '')
+      end
+    end
+  end
+  return {woken, joined, relegated, boost_ended}
+end
+
+local function counted(message)
+  local names = {'p:' .. pair(message.lane, message.model), 'm:' .. message.model, 'l:' .. message.lane}
+  if message.tenant ~= '' then names[4] = 't:' .. message.tenant end
+  return names
+end
+
+local function begin_running(message)
+  for _, name in ipairs(counted(message)) do call('HINCRBY', P .. 'running', name, 1) end
+end
+
+local function end_lease(message)
+  call('ZREM', P .. 'leases', message.tag)
+  call('HDEL', message_key(message.tag), 'holder')
+  for _, name in ipairs(counted(message)) do
+    if call('HINCRBY', P .. 'running', name, -1) <= 0 then call('HDEL', P .. 'running', name) end
+  end
+  unpark(message.tenant)
+end

@@ -1,0 +1,25 @@
+#!lua flags=allow-oom
+-- limit: say how many attempts may run at once under a name.
+-- KEYS 1 group. ARGV 1 now, 2 name (t:tenant, l:lane, m:model, p:length of lane:lane:model), 3 how many ('' lifts the limit),
+--      4 for how many ms (0: for good).
+-- Result: nothing. Atomic: it counts from the next pick on, for what is queued too; what runs goes on.
+assert(#ARGV == 4, 'limit takes 4 arguments')
+local now, name, length = clock(), ARGV[2], tonumber(ARGV[4])
+if ARGV[3] == '' then
+  call('HDEL', P .. 'limits', name)
+else
+  call('HSET', P .. 'limits', name, ARGV[3] .. ':' .. (length > 0 and whole(now + length) or '0'))
+end
+if string.sub(name, 1, 2) == 't:' then
+  unpark(string.sub(name, 3))
+  return
+end
+local rung = {}
+for _, row in ipairs(call('HKEYS', P .. 'depth')) do
+  local lane, model = place_of(row)
+  local bell = bell_key(lane, model)
+  if not rung[bell] then
+    rung[bell] = true
+    ring(lane, model)
+  end
+end

@@ -1,0 +1,46 @@
+"""What does the order know of each model's pool, and who tells it?
+
+The watchdog does, with every sweep: slots from the live replicas, the mean service from what the order has seen. When
+no replica is heard of, the last known terms stay.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+
+from qosqueue.broker.replicas import Replicas, ReplicaState
+from qosqueue.broker.scripts import Scripts
+from qosqueue.policy.order import DEFAULT_COST_MS, PoolTerms, pool_terms
+from qosqueue.policy.profile import DEFAULT_BUDGET_MS
+from qosqueue.policy.terms import TaskType
+
+# A slot that batch leaves free costs a small pool too much of its work.
+SPARE_FROM_SLOTS = 4
+
+
+class Pools:
+    """Keeps the terms of the pools; raises BrokerUnavailable."""
+
+    def __init__(self, scripts: Scripts, replicas: Replicas) -> None:
+        self._scripts = scripts
+        self._replicas = replicas
+        self._told: dict[str, PoolTerms] = {}
+
+    def refresh(self) -> dict[str, dict[str, int]]:
+        """Tell the order the terms of each model that has replicas; those whose number of slots changed."""
+        slots: Counter[str] = Counter()
+        for live in self._replicas.list():
+            if live.replica.state is not ReplicaState.DRAINING:
+                slots[live.replica.model] += live.replica.slots
+        changed = {}
+        for model, count in slots.items():
+            mean_ms = self._scripts.mean_service_ms(model) or DEFAULT_COST_MS
+            spare = 1 if count >= SPARE_FROM_SLOTS else 0
+            terms = pool_terms(count, mean_ms, DEFAULT_BUDGET_MS[TaskType.ONLINE], spare)
+            self._scripts.pool(model, terms)
+            before = self._told.get(model)
+            if before is None or before.slots != terms.slots:
+                changed[model] = asdict(terms)
+            self._told[model] = terms
+        return changed

@@ -1,0 +1,333 @@
+"""Who comes first, and who is protected from whom? The promises of the order, checked on the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qosqueue.policy import order
+from qosqueue.policy.ordered_set import OrderedSet
+from qosqueue.policy.reference.claims import Share
+from qosqueue.policy.reference.limits import lane_limit, model_limit, place_limit, tenant_limit
+from qosqueue.policy.reference.message import Delivery, Nothing, Place, Stand
+from qosqueue.policy.reference.queue import ReferenceQueue
+from qosqueue.policy.terms import TIERS, Tier
+from tests.support.messages import submission
+
+NOW = 1_800_000_000_000
+BUDGETS = {Tier.VIP: 1_000, Tier.STANDARD: 3_000, Tier.BASIC: 10_000}
+PLACES = [(f"{tier}.light", "m") for tier in TIERS]
+VIP, STANDARD, BASIC = 2, 5, 9
+
+
+def with_pool(slots: int = 4, mean_ms: int = 4_000) -> ReferenceQueue:
+    queue = ReferenceQueue()
+    queue.pool("m", order.pool_terms(slots, mean_ms, BUDGETS))
+    return queue
+
+
+def request(
+    queue: ReferenceQueue, now: int, tag: str, priority: int = BASIC, tenant: str = "a", **changes: Any
+) -> None:
+    tier = TIERS[order.tier_index(priority)]
+    fields: dict[str, Any] = {"priority": priority, "tenant": tenant, "organisation": tenant, "cost_ms": 4_000}
+    fields |= {"lane": f"{tier}.light", "budget_ms": BUDGETS[tier]}
+    queue.submit(now, **submission(tag, **(fields | changes)))
+
+
+def picked(queue: ReferenceQueue, now: int, places: list[Place] = PLACES, **how: Any) -> Delivery | Nothing:
+    return queue.dispatch(now, lease_ms=10**9, holder="w", places=places, **how)
+
+
+def tag_of(queue: ReferenceQueue, now: int, places: list[Place] = PLACES, **how: Any) -> str | None:
+    found = picked(queue, now, places, **how)
+    return found.tag if isinstance(found, Delivery) else None
+
+
+# -- the key
+
+
+@given(
+    arrival=st.integers(0, 2**41),
+    priority=st.integers(0, 9),
+    budget=st.sampled_from([0, 1, 3_000, order.LONGEST_MS]),
+    cost=st.integers(0, order.LARGEST_COST_MS),
+    size=st.integers(0, order.Q20),
+    penalty=st.integers(0, 2**51),
+)
+def test_a_score_is_an_exact_double(
+    arrival: int, priority: int, budget: int, cost: int, size: int, penalty: int
+) -> None:
+    """Redis keeps scores as doubles: one that loses a bit would merge or swap two messages."""
+    key = order.key_ms(arrival, priority, budget, cost, size, penalty)
+    score = key * order.SAME_MS + order.SAME_MS - 1
+    assert int(float(score)) == score < 2**53
+    assert key >= min(arrival, order.LATEST_KEY_MS)
+
+
+@given(st.integers(0, 8), st.integers(1, 10**6), st.integers(0, 10**6))
+def test_a_plain_task_waits_longer_for_each_priority_but_not_for_ever(priority: int, age_ms: int, budget: int) -> None:
+    first, second = (order.key_ms(NOW, each, 0, 0, 0, 0) for each in (priority, priority + 1))
+    assert second - first == order.PLAIN_STEP_MS
+    assert order.key_ms(NOW + 10 * order.PLAIN_STEP_MS, 0, 0, 0, 0, 0) > order.key_ms(NOW, 9, 0, 0, 0, 0)
+
+
+@given(st.integers(1, order.LARGEST_COST_MS), st.integers(0, order.LARGEST_COST_MS))
+def test_vip_is_not_sorted_by_size(cost: int, other: int) -> None:
+    assert order.key_ms(NOW, VIP, 1_000, cost, 500, 0) == order.key_ms(NOW, VIP, 1_000, other, 500, 0)
+
+
+@given(st.integers(0, 2**60), st.integers(1, 10**9), st.integers(0, 3))
+def test_terms_stay_in_their_bounds(slots: int, mean_ms: int, spare: int) -> None:
+    terms = order.pool_terms(slots, mean_ms, {Tier.VIP: 1, Tier.STANDARD: 2**40, Tier.BASIC: 2**40}, spare)
+    assert terms.slots <= order.MOST_SLOTS
+    assert order.LARGEST_EXCESS * terms.slope_q20 < 2**53
+    assert order.LARGEST_COST_MS * terms.size_q10 < 2**53
+    assert terms.slots * order.Q10 * terms.burst_ms < 2**53
+    assert terms.slots == 0 or terms.spare < terms.slots
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 20), st.booleans()), max_size=200), st.integers(0, 20)
+)
+def test_an_ordered_set_is_a_sorted_dictionary(steps: list[tuple[str, int, bool]], bound: int) -> None:
+    ours, plain = OrderedSet(), {}
+    for member, score, add in steps:
+        if add:
+            ours.add(member, score)
+            plain[member] = score
+        else:
+            ours.remove(member)
+            plain.pop(member, None)
+    in_order = sorted((score, member) for member, score in plain.items())
+    assert ours.first() == (in_order[0] if in_order else None)
+    assert ours.up_to(bound, 3) == [member for score, member in in_order if score <= bound][:3]
+    assert dict(ours.items()) == plain
+    assert len(ours) == len(plain)
+
+
+def test_an_ordered_set_forgets_what_was_moved() -> None:
+    ours = OrderedSet()
+    for score in range(1_000):
+        ours.add("a", score)
+    assert len(ours._heap) < 100
+    assert ours.first() == (999, "a")
+
+
+# -- isolation
+
+
+@given(flood=st.integers(20, 200), after=st.integers(0, 40))
+def test_a_flood_moves_back_its_own_requests_only(flood: int, after: int) -> None:
+    """However much one organisation has queued, who comes later in the same tier is served before its excess."""
+    queue = with_pool()
+    for number in range(flood):
+        request(queue, NOW + number, f"flood{number:04}", tenant=f"shard{number % 7}", organisation="flooder")
+    request(queue, NOW + flood + after, "quiet", tenant="quiet")
+    first = [tag_of(queue, NOW + flood + after) for _ in range(30)]
+    assert "quiet" in first
+
+
+def test_tenants_of_one_organisation_count_together() -> None:
+    def keys(organisations: list[str]) -> list[int]:
+        queue = with_pool()
+        for number, organisation in enumerate(organisations):
+            request(queue, NOW, f"t{number}", tenant=f"tenant{number}", organisation=organisation)
+        return [queue.messages[f"t{number}"].penalty or 0 for number in range(len(organisations))]
+
+    assert max(keys([f"org{number}" for number in range(40)])) == 0
+    assert max(keys(["org"] * 40)) > 0
+
+
+def test_weight_makes_an_excess_less_steep_and_a_charge_applies_it_to_what_is_queued() -> None:
+    queue = with_pool()
+    for number in range(40):
+        request(queue, NOW, f"t{number}")
+    before = queue.messages["t39"].penalty or 0
+    queue.share("a", Share(steepness_q10=order.Q10 // 4))
+    assert queue.rerank(NOW, task="task-t39", charge=True) == 1
+    assert queue.messages["t39"].penalty == pytest.approx(before / 4, rel=0.01)
+    queue.share("a", Share(allowance_q10=64 * order.Q10))
+    assert queue.rerank(NOW, task="task-t39", charge=True) == 1
+    assert queue.messages["t39"].penalty == 0
+
+
+@given(st.integers(1, 400))
+def test_no_more_than_a_contract_is_ever_in_profile(elapsed_s: int) -> None:
+    """Tokens: the share of the pool since the first request, and what may be saved up; the clock may go back."""
+    queue = with_pool(slots=8)
+    terms = queue.standing.terms("m")
+    queue.share("a", Share(contract_q10=256))
+    taken = 0
+    for second in range(elapsed_s):
+        for number in range(3):
+            now = NOW + 1_000 * second - (500 if number == 1 else 0)
+            request(queue, now, f"t{second}-{number}", cost_ms=3_000)
+            taken += 3_000 * queue.messages[f"t{second}-{number}"].in_profile
+    assert taken <= (elapsed_s * 1_000 + terms.burst_ms) * 8 // 4
+    assert taken >= min(9_000 * elapsed_s, (elapsed_s - 1) * 2_000)
+
+
+def test_what_fits_its_contract_stands_before_what_does_not() -> None:
+    queue = with_pool(slots=2)
+    queue.share("a", Share(contract_q10=512))
+    for number in range(5):
+        request(queue, NOW, f"t{number}", cost_ms=4_000)
+    assert [queue.messages[f"t{number}"].in_profile for number in range(5)] == [True, True, False, False, False]
+    assert (queue.messages["t2"].penalty or 0) >= queue.standing.terms("m").base_ms
+
+
+# -- overload and starvation
+
+
+def test_what_can_no_longer_start_in_time_stands_behind_all_that_can_and_is_served_by_tier() -> None:
+    queue = with_pool()
+    for number in range(3):
+        request(queue, NOW + number, f"basic{number}")
+    request(queue, NOW + 3, "vip", VIP)
+    request(queue, NOW + 60_000, "fresh")
+    # The oldest is owed its floor after the first that goes before it; then nothing is owed, and tiers count.
+    assert [tag_of(queue, NOW + 60_000) for _ in range(5)] == ["fresh", "basic0", "vip", "basic1", "basic2"]
+
+
+def test_relegated_work_is_owed_a_floor_while_others_are_served() -> None:
+    """About one percent of what is served, oldest first, whatever its tier: nobody waits for ever behind a flood."""
+    queue = with_pool(slots=64)
+    request(queue, NOW, "old")
+    queue.age(NOW + 20_000, limit=100)
+    served = []
+    for number in range(400):
+        now = NOW + 20_000 + number
+        request(queue, now, f"vip{number}", VIP, tenant=f"tenant{number}")
+        served.append(tag_of(queue, now))
+    assert "old" in served
+    assert served.index("old") < 20
+    for number in range(50):
+        request(queue, NOW, f"old{number:02}", cost_ms=4_000)
+    served = []
+    for number in range(1_000):
+        now = NOW + 40_000 + number
+        request(queue, now, f"more{number}", VIP, tenant=f"tenant{number}")
+        served.append(tag_of(queue, now) or "")
+    floor = [tag for tag in served if tag.startswith("old")]
+    assert floor == sorted(floor)
+    assert 5 <= len(floor) <= 15
+
+
+def test_a_boost_counts_for_a_time_and_an_earlier_budget_or_priority_for_good() -> None:
+    queue = with_pool()
+    for number in range(3):
+        request(queue, NOW + number, f"t{number}")
+    assert queue.rerank(NOW, task="task-t2", boost=0, boost_ms=500) == 1
+    assert queue.messages["t2"].score < queue.messages["t0"].score
+    assert queue.age(NOW + 500, limit=9).boost_ended == ("task-t2",)
+    assert queue.messages["t2"].score > queue.messages["t1"].score
+    assert queue.rerank(NOW, task="task-t1", budget_ms=4_000) == 1
+    assert queue.rerank(NOW, task="task-t2", priority=3) == 1
+    assert [tag_of(queue, NOW + 500) for _ in range(3)] == ["t1", "t2", "t0"]
+
+
+def test_a_boost_that_outlasts_the_budget_ends_after_relegation() -> None:
+    queue = with_pool()
+    request(queue, NOW, "t")
+    assert queue.rerank(NOW, task="task-t", boost=0, boost_ms=20_000) == 1
+    assert queue.age(NOW + 10_001, limit=9).relegated == ("task-t",)
+    assert queue.age(NOW + 20_000, limit=9).boost_ended == ("task-t",)
+    assert queue.messages["t"].stand is Stand.RELEGATED
+
+
+# -- batch, ETA, limits, warmth
+
+
+def test_batch_fills_idle_slots_behind_spare_ones_and_joins_the_order_in_time() -> None:
+    queue = with_pool(slots=3)
+    request(queue, NOW, "batch", batch=True, budget_ms=60_000)
+    request(queue, NOW + 1, "online")
+    assert [tag_of(queue, NOW + 1) for _ in range(2)] == ["online", "batch"]
+    request(queue, NOW + 2, "more", batch=True, budget_ms=60_000)
+    assert picked(queue, NOW + 2) == Nothing(order.LOOK_AGAIN_MS), "the last slot is for whoever comes"
+    request(queue, NOW + 3, "online too")
+    assert queue.age(NOW + 30_002, limit=9).joined == ("task-more",)
+    assert queue.messages["more"].stand is Stand.LIVE
+
+
+def test_a_message_with_an_eta_waits_in_the_queue_and_a_worker_is_told_when_to_look() -> None:
+    queue = ReferenceQueue()
+    queue.submit(NOW, **submission("later", delay_ms=1_500))
+    assert picked(queue, NOW, [("vip.light", "m")]) == Nothing(1_500)
+    assert picked(queue, NOW + 1_499, [("vip.light", "m")]) == Nothing(1)
+    assert tag_of(queue, NOW + 1_500, [("vip.light", "m")]) == "later"
+    assert picked(queue, NOW + 1_500, [("vip.light", "m")]) == Nothing(None)
+
+
+@pytest.mark.parametrize(
+    "name", [lane_limit("basic.light"), model_limit("m"), place_limit("basic.light", "m"), tenant_limit("a")]
+)
+def test_a_limit_holds_for_queued_work_at_once_and_ends_when_it_is_lifted(name: str) -> None:
+    queue = with_pool()
+    for number in range(4):
+        request(queue, NOW + number, f"t{number}")
+    queue.limit(NOW, name=name, most=1)
+    assert tag_of(queue, NOW + 9) == "t0"
+    assert picked(queue, NOW + 9) == Nothing(order.LOOK_AGAIN_MS)
+    queue.settle(NOW + 9, tag="t0", fence=1, outcome="done")
+    assert tag_of(queue, NOW + 9) == "t1"
+    queue.limit(NOW, name=name, most=None)
+    assert tag_of(queue, NOW + 9) == "t2"
+
+
+def test_a_limit_for_a_time_says_when_it_ends() -> None:
+    queue = with_pool()
+    request(queue, NOW, "t")
+    queue.limit(NOW, name=model_limit("m"), most=0, for_ms=700)
+    queue.limit(NOW, name=lane_limit("vip.light"), most=0, for_ms=300)
+    request(queue, NOW, "vip", VIP)
+    assert picked(queue, NOW) == Nothing(700)
+    assert tag_of(queue, NOW + 700) == "vip"
+
+
+def test_tenants_at_their_limit_are_passed_over_in_bounded_steps() -> None:
+    queue = with_pool(slots=64)
+    for number in range(order.PARKED_PER_PICK + 2):
+        tenant = f"tenant{number:02}"
+        queue.limit(NOW, name=tenant_limit(tenant), most=0)
+        request(queue, NOW + number, f"t{number}", tenant=tenant)
+    request(queue, NOW + 900, "free", tenant="free")
+    assert picked(queue, NOW + 900) == Nothing(1)
+    assert tag_of(queue, NOW + 900) == "free"
+
+
+def test_warm_models_come_first() -> None:
+    queue = ReferenceQueue()
+    queue.submit(NOW, **submission("cold", model="cold"))
+    queue.submit(NOW + 5, **submission("warm", model="warm"))
+    places = [("vip.light", "warm"), ("vip.light", "cold")]
+    assert tag_of(queue, NOW + 5, places, warm=1) == "warm"
+    assert tag_of(queue, NOW + 5, places, warm=1) == "cold"
+
+
+# -- prediction
+
+
+@given(st.sampled_from([0.25, 1.0, 4.0]))
+def test_a_tenants_own_predictions_are_corrected_by_what_was_seen(factor: float) -> None:
+    queue = with_pool()
+    for number in range(200):
+        request(queue, NOW, "t", cost_ms=1_000)
+        assert isinstance(picked(queue, NOW), Delivery)
+        queue.settle(NOW + round(1_000 * factor), tag="t", fence=1, outcome="done")
+        assert number >= 0
+    request(queue, NOW, "next", cost_ms=1_000)
+    assert queue.messages["next"].cost_ms == pytest.approx(1_000 * factor, rel=0.05)
+    assert queue.mean_service_ms("m") == pytest.approx(1_000 * factor, rel=0.05)
+
+
+def test_an_unknown_cost_is_the_pools_mean() -> None:
+    queue = with_pool(mean_ms=2_500)
+    request(queue, NOW, "known", cost_ms=0)
+    queue.submit(NOW, **submission("nothing known", model="other"))
+    assert queue.messages["known"].cost_ms == 2_500
+    assert queue.messages["nothing known"].cost_ms == order.DEFAULT_COST_MS
