@@ -50,6 +50,13 @@ class OrderedSet:
             heapq.heappop(self._heap)
         return None
 
+    def top(self) -> tuple[int, str]:
+        """(score, member) of the first; raises IndexError if there is none."""
+        first = self.first()
+        if first is None:
+            raise IndexError("the set is empty")
+        return first
+
     def up_to(self, score: int, limit: int) -> list[str]:
         """The first `limit` members whose score is at most `score`, in order; they stay in the set."""
         found: list[tuple[int, str]] = []

@@ -111,6 +111,8 @@ def test_an_ordered_set_is_a_sorted_dictionary(steps: list[tuple[str, int, bool]
 
 def test_an_ordered_set_forgets_what_was_moved() -> None:
     ours = OrderedSet()
+    with pytest.raises(IndexError, match="empty"):
+        ours.top()
     for score in range(1_000):
         ours.add("a", score)
     assert len(ours._heap) < 100
@@ -207,6 +209,7 @@ def test_relegated_work_is_owed_a_floor_while_others_are_served() -> None:
     assert served.index("old") < 20
     for number in range(50):
         request(queue, NOW, f"old{number:02}", cost_ms=4_000)
+    queue.age(NOW + 40_000, limit=100)
     served = []
     for number in range(1_000):
         now = NOW + 40_000 + number

@@ -38,7 +38,7 @@ local function ring(lane, model)
 end
 
 local TEXTS = {'tag', 'lane', 'model', 'task', 'tenant', 'organisation', 'state', 'stand', 'penalty'}
-local NUMBERS = {'priority', 'batch', 'budget_ms', 'predicted_ms', 'cost_ms', 'urgency', 'arrival', 'number', 'expires',
+local NUMBERS = {'priority', 'batch', 'budget_ms', 'predicted_ms', 'cost_ms', 'urgency', 'arrival', 'eta', 'number', 'expires',
   'max_attempts', 'in_profile', 'boost', 'boost_until', 'score', 'due', 'fence', 'attempts', 'started', 'cancel'}
 local FIELDS = {}
 for _, name in ipairs(TEXTS) do FIELDS[#FIELDS + 1] = name end

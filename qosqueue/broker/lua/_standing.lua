@@ -5,7 +5,7 @@ end
 
 -- The stand of a message, and the instant at which time changes it (0: never).
 local function stand_of(now, message)
-  if message.arrival > now then return 'later', 0 end
+  if message.eta > now then return 'later', 0 end
   if message.budget_ms == 0 then return 'live', 0 end
   local joins = message.arrival + math.floor(message.budget_ms / C.SHARE_OF_BATCH_WINDOW)
   if message.batch == 1 and now < joins then return 'batch', joins end
@@ -44,9 +44,10 @@ local function stand(now, message)
   message.stand, due = stand_of(now, message)
   if message.stand == 'later' then
     message.due = 0
-    call('ZADD', P .. 'later', message.arrival, message.tag)
+    call('ZADD', P .. 'later', message.eta, message.tag)
     return
   end
+  message.eta = 0
   local boosted = message.boost_until > now
   message.score = score_of(now, message, boosted and message.boost or message.priority)
   if boosted then due = due > 0 and math.min(due, message.boost_until) or message.boost_until end
@@ -68,7 +69,7 @@ local function unstand(message)
 end
 
 -- The fields that `stand` sets, beside the state.
-local STOOD = {'state', 'stand', 'due', 'score', 'penalty', 'in_profile'}
+local STOOD = {'state', 'stand', 'eta', 'due', 'score', 'penalty', 'in_profile'}
 
 local function enter_queue(now, message, new)
   message.state = 'queued'

@@ -31,7 +31,8 @@ class Stand(StrEnum):
 class Message:
     """One message. Times in ms since the epoch, costs in ms of one slot.
 
-    `arrival` lies ahead for one with an ETA; `expires` 0: never; `budget_ms` 0: no deadline; `predicted_ms` is what
+    `arrival` is its ETA if it has one, and `eta` that instant
+    until it has come, else 0; `expires` 0: never; `budget_ms` 0: no deadline; `predicted_ms` is what
     the sender said, `cost_ms` the same corrected by the tenant's bias; `penalty` None: not yet decided (it is when the
     message first joins the order); `boost` is a priority that counts until `boost_until`.
     """
@@ -49,6 +50,7 @@ class Message:
     cost_ms: int
     urgency: int
     arrival: int
+    eta: int
     number: int
     expires: int
     max_attempts: int

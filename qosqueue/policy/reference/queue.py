@@ -68,6 +68,7 @@ class ReferenceQueue:
             cost_ms=self._corrected(tenant, model, cost_ms),
             urgency=order.urgency(budget_ms),
             arrival=arrival,
+            eta=arrival if delay_ms else 0,
             number=self.standing.number % order.SAME_MS,
             expires=arrival + ttl_ms if ttl_ms > 0 else 0,
             max_attempts=max_attempts,

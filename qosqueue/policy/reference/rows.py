@@ -26,8 +26,7 @@ class Rows:
         row, tenant = message.row, message.tenant
         waiting = self.waiting.setdefault((row, tenant), OrderedSet())
         waiting.add(message.tag, message.score)
-        first = waiting.first()
-        if first is not None and first[1] == message.tag:
+        if waiting.top()[1] == message.tag:
             # A parked tenant that comes up again is parked again by the next pick.
             self.heads.setdefault(row, OrderedSet()).add(tenant, message.score)
         self.depth[row] = self.depth.get(row, 0) + 1
@@ -59,10 +58,7 @@ class Rows:
 
     def first_of(self, row: Row, tenant: str) -> str:
         """Tag of a tenant's first message in a row that it waits in."""
-        first = self.waiting[row, tenant].first()
-        if first is None:
-            raise AssertionError(f"tenant {tenant!r} is a head of {row} and waits for nothing")
-        return first[1]
+        return self.waiting[row, tenant].top()[1]
 
     def park(self, row: Row, tenant: str) -> None:
         """Pass a tenant over in a row until `unpark`."""
@@ -75,9 +71,7 @@ class Rows:
         """Let a tenant be picked again wherever it was parked; those rows."""
         rows = self.parked.pop(tenant, set())
         for row in rows:
-            first = self.waiting[row, tenant].first()
-            if first is not None:
-                self.heads.setdefault(row, OrderedSet()).add(tenant, first[0])
+            self.heads.setdefault(row, OrderedSet()).add(tenant, self.waiting[row, tenant].top()[0])
         return rows
 
     def _forget_parked(self, row: Row, tenant: str) -> None:

@@ -114,8 +114,9 @@ class Standing:
         message.stand, due = _stand_of(now, message)
         if message.stand is Stand.LATER:
             message.due = 0
-            self.later.add(message.tag, message.arrival)
+            self.later.add(message.tag, message.eta)
             return
+        message.eta = 0
         message.score = self._score(now, message, priority)
         if message.boost_until > now:
             due = min(due or message.boost_until, message.boost_until)
@@ -152,7 +153,7 @@ class Standing:
 
 def _stand_of(now: int, message: Message) -> tuple[Stand, int]:
     """The stand of a message, and the instant at which time changes it (0: never)."""
-    if message.arrival > now:
+    if message.eta > now:
         return Stand.LATER, 0
     if not message.budget_ms:
         return Stand.LIVE, 0
