@@ -6,6 +6,7 @@ in operational time (where the rate is normal all along) and mapped back, so tha
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ class Shape:
     def work_until(self, end_ms: int) -> float:
         """Operational milliseconds from 0 to `end_ms`."""
         return sum(factor * (min(until, end_ms) - start) for start, until, factor in self._pieces(end_ms))
+
+    def factor_at(self, instant_ms: int) -> float:
+        """The factor in force."""
+        return self.steps[bisect.bisect_right(self.steps, instant_ms, key=lambda step: step[0]) - 1][1]
 
     def arrivals(self, operational_ms: Iterable[float], end_ms: int) -> Iterator[int]:
         """Real instants (whole ms, below `end_ms`) of rising operational instants."""

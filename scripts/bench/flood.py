@@ -1,0 +1,77 @@
+"""What do the others notice when one tenant sends four times its normal demand?
+
+    vip_p99_ratio          end to end p99 of vip in the flood / of vip alone on the same pool
+    vip_wait_p99_services  p99 of vip's wait for a start, in S/K: how many slots of a full pool fall free meanwhile
+    quiet_in_slo           share started in budget of the tenants that do not flood, worst tier
+
+The quiet tenants bring .6 of the pool, the flooder .3 before and 1.2 in the flood, which is measured from its
+beginning.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from qosqueue.policy.terms import TIERS, Tier
+from scripts.bench.report import Bar, Figure, Report, progress, run
+from scripts.bench.sim.loop import Outcome
+from scripts.bench.sim.scenes import FLOODER, flooded, only
+from scripts.bench.sim.setting import Setting, setting
+from scripts.bench.sim.tables import table
+from scripts.bench.sim.tally import Part, by_tier, parts
+from scripts.bench.sim.work import Work
+
+BARS = {
+    "vip_p99_ratio": Bar("<=", 1.05),
+    "vip_wait_p99_services": Bar("<=", 10.0),
+    "quiet_in_slo": Bar(">=", 0.99),
+}
+PERCENT = 99
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run the benchmark; the exit code."""
+    chosen = setting("flood", __doc__.split("\n")[0], given, rho=0.9)
+    return run(lambda: measure(chosen))
+
+
+def measure(chosen: Setting) -> Report:
+    """All figures of one run."""
+    read: dict[str, dict[str, list[float]]] = {name: {what: [] for what in BARS} for name in chosen.policies}
+    rows: dict[str, list[list[float]]] = {name: [] for name in chosen.policies}
+    for number, seed in enumerate(chosen.seeds, 1):
+        work = flooded(chosen, seed)
+        alone = only(work, Tier.VIP)
+        for name in chosen.policies:
+            isolated = by_tier(alone, chosen.run(name, alone))[Tier.VIP]
+            groups = _groups(work, chosen.run(name, work))
+            vip = groups[Tier.VIP]
+            values = {
+                "vip_p99_ratio": vip.end_to_end_ms(PERCENT) / isolated.end_to_end_ms(PERCENT),
+                "vip_wait_p99_services": vip.wait_ms(PERCENT) * work.pool.slots / work.pool.mean_service_ms,
+                "quiet_in_slo": min(groups[tier].in_slo for tier in TIERS),
+            }
+            for what, value in values.items():
+                read[name][what].append(value)
+            rows[name].append([groups[key].in_slo for key in (*TIERS, FLOODER)])
+        progress(f"flood, round {number} of {chosen.rounds}: " + _brief(chosen, read))
+    return Report(
+        "flood",
+        chosen.seed,
+        [Figure(what, read[chosen.measured][what], bar=bar) for what, bar in BARS.items()],
+        [Figure(f"{name}_{what}", read[name][what]) for name in chosen.rivals for what in BARS],
+        tables=[table("started in budget, quiet tenants by tier and the flooder", [*TIERS, FLOODER], rows)],
+    )
+
+
+def _groups(work: Work, outcome: Outcome) -> dict[str, Part]:
+    return parts(work, outcome, lambda request: FLOODER if request.organisation == FLOODER else str(request.tier))
+
+
+def _brief(chosen: Setting, read: dict[str, dict[str, list[float]]]) -> str:
+    return ", ".join(f"{name} {read[name]['quiet_in_slo'][-1]:.3f}" for name in chosen.policies)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
