@@ -1,4 +1,8 @@
-"""First come, first served."""
+"""What does first come, first served do?
+
+Stock Celery on Kombu's Redis transport with one queue and prefetch 1: LPUSH and BRPOP on one list (Celery 5.7,
+kombu/transport/redis.py). No classes: batch work stands in the same line.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,19 @@ from scripts.bench.policies.interface import Pool, Request
 
 
 class Fifo:
-    """One queue for all."""
+    """One line."""
 
     def __init__(self, pool: Pool) -> None:
-        self._queue: deque[Request] = deque()
+        self._waiting: deque[Request] = deque()
 
     def submit(self, now_ms: int, request: Request) -> bool:
-        """Never rejects."""
-        self._queue.append(request)
+        """Always accepted, at the end of the line."""
+        self._waiting.append(request)
         return True
 
     def pick(self, now_ms: int, free_slots: int) -> Request | None:
-        """The oldest."""
-        return self._queue.popleft() if self._queue else None
+        """The head of the line."""
+        return self._waiting.popleft() if self._waiting else None
 
     def settle(self, now_ms: int, request: Request, service_ms: int) -> None:
-        """Learns nothing."""
+        """The rule learns nothing from it."""
