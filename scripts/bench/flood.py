@@ -14,11 +14,11 @@ import sys
 from collections.abc import Sequence
 
 from qosqueue.policy.terms import TIERS, Tier
-from scripts.bench.report import Bar, Figure, Report, progress, run
+from scripts.bench.report import Bar, Report, progress, run
 from scripts.bench.sim.loop import Outcome
+from scripts.bench.sim.readings import Readings
 from scripts.bench.sim.scenes import FLOODER, flooded, only
 from scripts.bench.sim.setting import Setting, setting
-from scripts.bench.sim.tables import table
 from scripts.bench.sim.tally import Part, by_tier, parts
 from scripts.bench.sim.work import Work
 
@@ -38,8 +38,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 def measure(chosen: Setting) -> Report:
     """All figures of one run."""
-    read: dict[str, dict[str, list[float]]] = {name: {what: [] for what in BARS} for name in chosen.policies}
-    rows: dict[str, list[list[float]]] = {name: [] for name in chosen.policies}
+    readings = Readings()
     for number, seed in enumerate(chosen.seeds, 1):
         work = flooded(chosen, seed)
         alone = only(work, Tier.VIP)
@@ -47,30 +46,26 @@ def measure(chosen: Setting) -> Report:
             isolated = by_tier(alone, chosen.run(name, alone))[Tier.VIP]
             groups = _groups(work, chosen.run(name, work))
             vip = groups[Tier.VIP]
-            values = {
-                "vip_p99_ratio": vip.end_to_end_ms(PERCENT) / isolated.end_to_end_ms(PERCENT),
-                "vip_wait_p99_services": vip.wait_ms(PERCENT) * work.pool.slots / work.pool.mean_service_ms,
-                "quiet_in_slo": min(groups[tier].in_slo for tier in TIERS),
-            }
-            for what, value in values.items():
-                read[name][what].append(value)
-            rows[name].append([groups[key].in_slo for key in (*TIERS, FLOODER)])
-        progress(f"flood, round {number} of {chosen.rounds}: " + _brief(chosen, read))
+            readings.add(
+                name,
+                vip_p99_ratio=vip.end_to_end_ms(PERCENT) / isolated.end_to_end_ms(PERCENT),
+                vip_wait_p99_services=vip.wait_ms(PERCENT) * work.pool.slots / work.pool.mean_service_ms,
+                quiet_in_slo=min(groups[tier].in_slo for tier in TIERS),
+                **{f"{key}": groups[key].in_slo for key in (*TIERS, FLOODER)},
+            )
+        told = (f"{name} {readings.of(name, 'quiet_in_slo')[-1]:.3f}" for name in chosen.policies)
+        progress(f"flood, round {number} of {chosen.rounds}: {', '.join(told)}")
     return Report(
         "flood",
         chosen.seed,
-        [Figure(what, read[chosen.measured][what], bar=bar) for what, bar in BARS.items()],
-        [Figure(f"{name}_{what}", read[name][what]) for name in chosen.rivals for what in BARS],
-        tables=[table("started in budget, quiet tenants by tier and the flooder", [*TIERS, FLOODER], rows)],
+        readings.figures(chosen.measured, BARS),
+        readings.baselines(chosen.rivals, list(BARS)),
+        tables=[readings.table("started in budget, the quiet by tier", chosen.policies, [*TIERS, FLOODER])],
     )
 
 
 def _groups(work: Work, outcome: Outcome) -> dict[str, Part]:
     return parts(work, outcome, lambda request: FLOODER if request.organisation == FLOODER else str(request.tier))
-
-
-def _brief(chosen: Setting, read: dict[str, dict[str, list[float]]]) -> str:
-    return ", ".join(f"{name} {read[name]['quiet_in_slo'][-1]:.3f}" for name in chosen.policies)
 
 
 if __name__ == "__main__":

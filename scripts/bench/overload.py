@@ -12,11 +12,11 @@ import sys
 from collections.abc import Sequence
 
 from qosqueue.policy.terms import TIERS, Tier
-from scripts.bench.report import Bar, Figure, Report, progress, run
+from scripts.bench.report import Bar, Report, progress, run
 from scripts.bench.sim.oracle import bound
+from scripts.bench.sim.readings import Readings
 from scripts.bench.sim.scenes import mixed
 from scripts.bench.sim.setting import Setting, setting
-from scripts.bench.sim.tables import table
 from scripts.bench.sim.tally import by_tier, in_slo
 
 RHO = 1.2
@@ -26,7 +26,7 @@ BARS = {
     "goodput_vs_fifo": Bar(">=", 10.0),
     "oracle_gap": Bar("<=", 0.04),
 }
-FIFO = "fifo"
+FIFO, ORACLE = "fifo", "oracle"
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -38,39 +38,34 @@ def main(given: Sequence[str] | None = None) -> int:
 def measure(chosen: Setting) -> Report:
     """All figures of one run."""
     names = list(dict.fromkeys([*chosen.policies, FIFO]))
-    read: dict[str, dict[str, list[float]]] = {name: {what: [] for what in BARS} for name in names}
-    rows: dict[str, list[list[float]]] = {name: [] for name in [*names, "oracle"]}
+    readings = Readings()
     for number, seed in enumerate(chosen.seeds, 1):
         work = mixed(chosen, chosen.rho, seed)
-        tiers = {name: by_tier(work, chosen.run(name, work)) for name in names}
         clairvoyant = bound(work)
-        rows["oracle"].append([float("nan")] * len(TIERS) + [clairvoyant])
+        readings.add(ORACLE, in_slo=clairvoyant)
+        tiers = {name: by_tier(work, chosen.run(name, work)) for name in names}
         fifo_in_budget = max(1, sum(part.in_budget for part in tiers[FIFO].values()))
         for name, groups in tiers.items():
-            whole = in_slo(groups)
-            read[name]["in_slo"].append(whole)
-            read[name]["vip_in_slo"].append(groups[Tier.VIP].in_slo)
-            read[name]["goodput_vs_fifo"].append(sum(part.in_budget for part in groups.values()) / fifo_in_budget)
-            read[name]["oracle_gap"].append(clairvoyant - whole)
-            rows[name].append([*(groups[tier].in_slo for tier in TIERS), whole])
-        progress(
-            f"overload, round {number} of {chosen.rounds}: "
-            + ", ".join(f"{name} {read[name]['in_slo'][-1]:.3f}" for name in names)
-            + f", oracle {clairvoyant:.3f}"
-        )
+            in_budget = sum(part.in_budget for part in groups.values())
+            readings.add(
+                name,
+                in_slo=in_slo(groups),
+                vip_in_slo=groups[Tier.VIP].in_slo,
+                goodput_vs_fifo=in_budget / fifo_in_budget,
+                oracle_gap=clairvoyant - in_slo(groups),
+                **{str(tier): groups[tier].in_slo for tier in TIERS},
+            )
+        told = (f"{name} {readings.of(name, 'in_slo')[-1]:.3f}" for name in (*names, ORACLE))
+        progress(f"overload, round {number} of {chosen.rounds}: {', '.join(told)}")
     return Report(
         "overload",
         chosen.seed,
-        [Figure(what, read[chosen.measured][what], bar=bar) for what, bar in BARS.items()],
+        readings.figures(chosen.measured, BARS),
         [
-            *(
-                Figure(f"{name}_{what}", read[name][what])
-                for name in chosen.rivals
-                for what in ("in_slo", "vip_in_slo")
-            ),
-            Figure("oracle_in_slo", [row[-1] for row in rows["oracle"]]),
+            *readings.baselines(chosen.rivals, ["in_slo", "vip_in_slo"]),
+            *readings.baselines([ORACLE], ["in_slo"]),
         ],
-        tables=[table(f"started in budget at a load of {chosen.rho:g}", [*TIERS, "all"], rows)],
+        tables=[readings.table(f"started in budget at {chosen.rho:g}", [*names, ORACLE], [*TIERS, "in_slo"])],
     )
 
 
