@@ -11,13 +11,14 @@ Contracts sum to the whole pool, and every tenant sends 1.5 to 4 times its own.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qosqueue.policy.terms import TIERS
 from scripts.bench.policies.interface import Request
 from scripts.bench.report import Bar, Report, progress, run
 from scripts.bench.sim.loop import Outcome
 from scripts.bench.sim.occupancy import backlogged, slot_ms
+from scripts.bench.sim.pictures import shares_over_time
 from scripts.bench.sim.readings import Readings
 from scripts.bench.sim.scenes import FLOODER, contracted, equals, flooded
 from scripts.bench.sim.setting import Setting, setting
@@ -32,6 +33,7 @@ BARS = {
 RHO = 1.2
 MINUTE_MS = 60_000
 SHARDS = 10
+FIFO = "fifo"
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -43,14 +45,15 @@ def main(given: Sequence[str] | None = None) -> int:
 def measure(chosen: Setting) -> Report:
     """All figures of one run."""
     readings = Readings()
-    pictured: list[tuple[Work, Outcome]] = []
+    pictured: dict[str, dict[str, list[float]]] = {}
+    contracts: Mapping[str, float] = {}
     for number, seed in enumerate(chosen.seeds, 1):
         promised, equal = contracted(chosen, seed), equals(chosen, chosen.rho, seed)
         sharded = flooded(chosen, seed, shards=SHARDS)
         for name in chosen.policies:
             outcome = chosen.run(name, promised)
-            if name == chosen.measured and not pictured:
-                pictured.append((promised, outcome))
+            if name in (chosen.measured, FIFO) and name not in pictured:
+                contracts, pictured[name] = promised.pool.contracts, held(promised, outcome)
             shares = [part.in_slo for part in parts(equal, chosen.run(name, equal), _tenant).values()]
             quiet = parts(sharded, chosen.run(name, sharded), _flooder_or_tier)
             readings.add(
@@ -67,22 +70,29 @@ def measure(chosen: Setting) -> Report:
         readings.figures(chosen.measured, BARS),
         readings.baselines(chosen.rivals, list(BARS)),
         tables=[readings.table("fairness", chosen.policies, list(BARS))],
+        pictures={"contracts": lambda path: shares_over_time(path, contracts, pictured)},
     )
+
+
+def held(work: Work, outcome: Outcome) -> dict[str, list[float]]:
+    """The part of the pool that each tenant held in each measured minute."""
+    whole = work.pool.slots * MINUTE_MS
+    rows = slot_ms(outcome, _tenant, from_ms=work.measured_from_ms, to_ms=work.measured_to_ms, every_ms=MINUTE_MS)
+    return {tenant: [slot / whole for slot in row] for tenant, row in rows.items()}
 
 
 def shortfall(work: Work, outcome: Outcome) -> float:
     """The most that a tenant which waited all through a minute fell below its contract in it, in parts of the pool.
 
-    Below 0: every tenant got more than its contract in every minute.
+    Below 0: every tenant got more than its contract in every minute. 0 if no tenant waited all through any.
     """
-    window = {"from_ms": work.measured_from_ms, "to_ms": work.measured_to_ms, "every_ms": MINUTE_MS}
-    held, waited = slot_ms(outcome, _tenant, **window), backlogged(outcome, _tenant, **window)
-    whole = work.pool.slots * MINUTE_MS
+    shares = held(work, outcome)
+    waited = backlogged(outcome, _tenant, from_ms=work.measured_from_ms, to_ms=work.measured_to_ms, every_ms=MINUTE_MS)
     return max(
         (
-            contract - slot / whole
+            contract - share
             for tenant, contract in work.pool.contracts.items()
-            for slot, waits in zip(held[tenant], waited[tenant], strict=True)
+            for share, waits in zip(shares[tenant], waited[tenant], strict=True)
             if waits
         ),
         default=0.0,

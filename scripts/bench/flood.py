@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from qosqueue.policy.terms import TIERS, Tier
 from scripts.bench.report import Bar, Report, progress, run
 from scripts.bench.sim.loop import Outcome
+from scripts.bench.sim.pictures import first_starts
 from scripts.bench.sim.readings import Readings
 from scripts.bench.sim.scenes import FLOODER, flooded, only
 from scripts.bench.sim.setting import Setting, setting
@@ -28,6 +29,7 @@ BARS = {
     "quiet_in_slo": Bar(">=", 0.99),
 }
 PERCENT = 99
+FIFO = "fifo"
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -39,6 +41,7 @@ def main(given: Sequence[str] | None = None) -> int:
 def measure(chosen: Setting) -> Report:
     """All figures of one run."""
     readings = Readings()
+    waits: dict[str, dict[Tier, list[float]]] = {}
     for number, seed in enumerate(chosen.seeds, 1):
         work = flooded(chosen, seed)
         alone = only(work, Tier.VIP)
@@ -46,6 +49,14 @@ def measure(chosen: Setting) -> Report:
             isolated = by_tier(alone, chosen.run(name, alone))[Tier.VIP]
             groups = _groups(work, chosen.run(name, work))
             vip = groups[Tier.VIP]
+            if name in (chosen.measured, FIFO):
+                waits.setdefault(
+                    name,
+                    {
+                        tier: [wait_ms / work.pool.budgets_ms[tier] for wait_ms in groups[tier].waits_ms]
+                        for tier in TIERS
+                    },
+                )
             readings.add(
                 name,
                 vip_p99_ratio=vip.end_to_end_ms(PERCENT) / isolated.end_to_end_ms(PERCENT),
@@ -61,6 +72,7 @@ def measure(chosen: Setting) -> Report:
         readings.figures(chosen.measured, BARS),
         readings.baselines(chosen.rivals, list(BARS)),
         tables=[readings.table("started in budget, the quiet by tier", chosen.policies, [*TIERS, FLOODER])],
+        pictures={"starts": lambda path: first_starts(path, waits)},
     )
 
 

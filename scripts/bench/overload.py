@@ -9,11 +9,13 @@ oracle_gap       what a clairvoyant could have reached at most, less in_slo (poi
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from qosqueue.policy.terms import TIERS, Tier
 from scripts.bench.report import Bar, Report, progress, run
 from scripts.bench.sim.oracle import bound
+from scripts.bench.sim.pictures import attainment
 from scripts.bench.sim.readings import Readings
 from scripts.bench.sim.scenes import mixed
 from scripts.bench.sim.setting import Setting, setting
@@ -26,6 +28,7 @@ BARS = {
     "goodput_vs_fifo": Bar(">=", 10.0),
     "oracle_gap": Bar("<=", 0.04),
 }
+SWEEP = tuple(round(0.3 + 0.1 * step, 1) for step in range(13))
 FIFO, ORACLE = "fifo", "oracle"
 
 
@@ -66,7 +69,20 @@ def measure(chosen: Setting) -> Report:
             *readings.baselines([ORACLE], ["in_slo"]),
         ],
         tables=[readings.table(f"started in budget at {chosen.rho:g}", [*names, ORACLE], [*TIERS, "in_slo"])],
+        pictures={} if chosen.quick else {"attainment": sweep(chosen, names)},
     )
+
+
+def sweep(chosen: Setting, names: Sequence[str]) -> Callable[[Path], None]:
+    """A picture of the share in budget over loads, from one seed."""
+    in_budget: dict[str, list[float]] = {name: [] for name in [*names, ORACLE]}
+    for load in SWEEP:
+        work = mixed(chosen, load, chosen.seed)
+        for name in names:
+            in_budget[name].append(in_slo(by_tier(work, chosen.run(name, work))))
+        in_budget[ORACLE].append(bound(work))
+        progress(f"overload, sweep at {load:g}: {in_budget[chosen.measured][-1]:.3f}")
+    return lambda path: attainment(path, SWEEP, in_budget, chosen.measured)
 
 
 if __name__ == "__main__":
