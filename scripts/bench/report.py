@@ -11,8 +11,8 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -64,12 +64,17 @@ class Figure:
 
 @dataclass(frozen=True)
 class Report:
-    """What one run measured. `baselines` are the other ways' own values, for orientation."""
+    """What one run measured. `baselines` are the other ways' own values, for orientation.
+
+    `tables` are further tables for a person; `pictures` draw one more SVG each into the path they are given.
+    """
 
     bench: str
     seed: int
     figures: Sequence[Figure]
     baselines: Sequence[Figure]
+    tables: Sequence[str] = ()
+    pictures: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The object on the last line of stdout."""
@@ -85,11 +90,16 @@ class Report:
 
 def arguments(bench: str, about: str, given: Sequence[str] | None) -> argparse.Namespace:
     """The arguments that all benchmarks take: rounds (at least 5), quick, seed."""
+    return parser(bench, about).parse_args(given)
+
+
+def parser(bench: str, about: str) -> argparse.ArgumentParser:
+    """A parser of the arguments that all benchmarks take, for those that take more."""
     parser = argparse.ArgumentParser(prog=f"make bench NAME={bench}", description=about)
     parser.add_argument("--rounds", type=_rounds, default=MIN_ROUNDS, help=f"rounds of each trial (>= {MIN_ROUNDS})")
     parser.add_argument("--quick", action="store_true", help="smaller trials, and none of the very large ones")
     parser.add_argument("--seed", type=int, default=1, help="seed of whatever is random; round n uses seed + n")
-    return parser.parse_args(given)
+    return parser
 
 
 def run(measure: Callable[[], Report]) -> int:
@@ -113,12 +123,14 @@ def publish(
 ) -> None:
     """Write the report everywhere that it belongs."""
     line = json.dumps(report.as_json(), allow_nan=False)
-    text = table(report)
+    text = "\n".join([table(report), *(f"{one}\n" for one in report.tables)])
     folder = folder or OUT
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"{at:%Y%m%d-%H%M%S}-{report.bench}"
     stem.with_suffix(".txt").write_text(f"{at.isoformat(timespec='seconds')}\n{text}{line}\n", "utf-8")
     stem.with_suffix(".svg").write_text(picture(report), "utf-8")
+    for name, draw in report.pictures.items():
+        draw(stem.with_name(f"{stem.name}-{name}.svg"))
     print(text, file=tables or sys.stderr)
     print(line, file=stdout or sys.stdout, flush=True)
 

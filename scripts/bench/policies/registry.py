@@ -1,0 +1,31 @@
+"""Which scheduling rules can be compared, and under what name?"""
+
+from __future__ import annotations
+
+from scripts.bench.policies.dynamo_drr import DynamoDrr
+from scripts.bench.policies.edf import Edf
+from scripts.bench.policies.fifo import Fifo
+from scripts.bench.policies.interface import MakePolicy
+from scripts.bench.policies.litellm import LiteLlm
+from scripts.bench.policies.llmd import LlmD
+from scripts.bench.policies.qoserve import QoServe
+from scripts.bench.policies.smg import Smg
+from scripts.bench.policies.strict import Strict
+from scripts.bench.policies.vllm_priority import VllmPriority
+from scripts.bench.policies.vtc import Vtc
+from scripts.bench.policies.w1 import W1, w2
+
+POLICIES: dict[str, MakePolicy] = {
+    "fifo": Fifo,
+    "strict": Strict,
+    "edf": Edf,
+    "vtc": Vtc,
+    "qoserve": QoServe,
+    "llmd": LlmD,
+    "dynamo-drr": DynamoDrr,
+    "smg": Smg,
+    "vllm-priority": VllmPriority,
+    "litellm": LiteLlm,
+    "w1": W1,
+    "w2": w2,
+}

@@ -1,0 +1,65 @@
+"""How do loads, waits and shares look? SVG files, the same bytes for the same values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from qosqueue.policy.terms import Tier
+
+WIDTH_IN, HEIGHT_IN = 8.0, 4.5
+COLOURS: Mapping[Tier, str] = {Tier.VIP: "#c62828", Tier.STANDARD: "#1565c0", Tier.BASIC: "#2e7d32"}
+OURS_WIDTH, RIVALS_WIDTH = 3.0, 1.0
+
+
+def attainment(path: Path, loads: Sequence[float], in_slo: Mapping[str, Sequence[float]], ours: str) -> None:
+    """Share started in budget over the load, a line a rule; the measured rule is the thick one."""
+    figure, axes = _axes(1)
+    for number, (name, values) in enumerate(in_slo.items()):
+        style = "-" if number < 10 else "--"
+        axes[0].plot(loads, values, style, label=name, linewidth=OURS_WIDTH if name == ours else RIVALS_WIDTH)
+    axes[0].set(xlabel="load (1: all slots busy)", ylabel="share started in budget", ylim=(-0.02, 1.02))
+    axes[0].legend(fontsize="small", ncols=2)
+    _write(figure, path)
+
+
+def first_starts(path: Path, waits: Mapping[str, Mapping[Tier, Sequence[float]]]) -> None:
+    """Distribution of the waits of each tier, in start budgets (1 is the limit), a panel a rule."""
+    figure, axes = _axes(len(waits))
+    for panel, (name, tiers) in zip(axes, waits.items(), strict=True):
+        for tier, budgets in tiers.items():
+            panel.ecdf([max(budget, 1e-3) for budget in budgets], label=str(tier), color=COLOURS[tier])
+        panel.axvline(1.0, color="#555555", linestyle="--", linewidth=RIVALS_WIDTH)
+        panel.set(xscale="log", xlabel="wait for the start / start budget", title=name)
+    axes[0].set_ylabel("share of the requests")
+    axes[0].legend()
+    _write(figure, path)
+
+
+def shares_over_time(
+    path: Path, contracts: Mapping[str, float], shares: Mapping[str, Mapping[str, Sequence[float]]]
+) -> None:
+    """For each rule and tenant what it held of the pool in each minute, less its contract."""
+    figure, axes = _axes(len(shares))
+    for panel, (name, tenants) in zip(axes, shares.items(), strict=True):
+        for tenant, contract in contracts.items():
+            panel.plot([share - contract for share in tenants[tenant]], label=f"{tenant} ({contract:g})")
+        panel.axhline(0.0, color="#555555", linestyle="--", linewidth=RIVALS_WIDTH)
+        panel.set(xlabel="minute", title=name)
+    axes[0].set_ylabel("part of the pool less contract")
+    axes[0].legend(fontsize="small")
+    _write(figure, path)
+
+
+def _axes(panels: int) -> tuple[Figure, Sequence[Axes]]:
+    figure = Figure(figsize=(WIDTH_IN * max(1, panels) ** 0.7, HEIGHT_IN), layout="constrained")
+    return figure, list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
+
+
+def _write(figure: Figure, path: Path) -> None:
+    with mpl.rc_context({"svg.hashsalt": "qosqueue", "svg.fonttype": "none"}):
+        figure.savefig(path, format="svg", metadata={"Date": None})
