@@ -129,7 +129,7 @@ def test_edf_takes_the_earliest_deadline(load: list[Request], slots: int) -> Non
 def test_vtc_serves_backlogged_tenants_by_weight_from_when_both_wait(
     slots: int, tiers: tuple[Tier, Tier], counts: tuple[int, int], second_comes_ms: int, drawn: st.DataObject
 ) -> None:
-    """The paper's bound (theorem 4.4) with the slots' tokens for its batch; one that was away catches nothing up."""
+    """The paper's bound, twice the largest charge, with the tokens of all slots for those of its batch."""
     load = [
         request(
             number,
