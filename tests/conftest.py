@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
 
 from qosqueue.settings import PREFIX
+
+# How long an example takes says more of a busy machine than of the code.
+settings.register_profile("qosqueue", deadline=None)
+settings.load_profile("qosqueue")
 
 pytest_plugins = ["tests.support.broker", "tests.support.record", "tests.support.road"]
 

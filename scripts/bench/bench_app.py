@@ -7,60 +7,17 @@ acknowledgement, prefetch 1 and no prefetching, configured by qosqueue's own mak
 from __future__ import annotations
 
 import sys
-import threading
-import time
 
-from celery import Celery
 from celery.apps.worker import Worker
 
 from qosqueue.broker.address import connect
 from qosqueue.broker.celery_app import FIFO_QUEUE, make_celery
 from qosqueue.broker.leases import LeaseTable
-from qosqueue.settings import Settings, load_settings
+from qosqueue.settings import load_settings
+from scripts.bench.work import CONCURRENCY, MODEL, tasks
 
-CONCURRENCY = 8
-MODEL = "bench"
 LANES = ("vip.light", "standard.light", "basic.light")
-
 READY = "bench:ready:{order}"
-STARTS = "bench:starts"  # a start of the task `stamp`: seconds since the epoch
-GATES = "bench:gates"  # one entry for each task `hold` that runs
-RELEASES = "bench:releases"  # one entry lets one `hold` end
-DRAINED = "bench:drained"  # seconds from the first start of a `count` to the end of the last
-HOLD_AT_MOST_S = 60
-
-
-def register_tasks(app: Celery, settings: Settings) -> None:
-    """The tasks `stamp`, `hold` and `count`."""
-    client = connect(settings, socket_timeout_s=None)
-    lock = threading.Lock()
-    began_s: list[float] = []
-    ended = 0
-
-    def stamp() -> None:
-        """Tell when it started."""
-        client.rpush(STARTS, repr(time.time()))
-
-    def hold() -> None:
-        """Keep one thread busy until it is released."""
-        client.rpush(GATES, "1")
-        client.blpop([RELEASES], HOLD_AT_MOST_S)
-
-    def count(total: int) -> None:
-        """Do nothing; the last of `total` tells how long all of them took."""
-        nonlocal ended
-        with lock:
-            if not began_s:
-                began_s.append(time.perf_counter())
-            ended += 1
-            if ended < total:
-                return
-            took_s = time.perf_counter() - began_s.pop()
-            ended = 0
-        client.rpush(DRAINED, repr(took_s))
-
-    for task in (stamp, hold, count):
-        app.task(name=f"bench.{task.__name__}")(task)
 
 
 def main() -> int:
@@ -71,7 +28,8 @@ def main() -> int:
         lambda: connect(settings), settings.group, lease_ms=settings.lease_ms, capacity={MODEL: CONCURRENCY}
     )
     app = make_celery(settings, lease_table=None if fifo else table)
-    register_tasks(app, settings)
+    for task in tasks(connect(settings, socket_timeout_s=None)):
+        app.task(name=f"bench.{task.__name__}")(task)
     worker = Worker(
         app=app,
         hostname=f"bench-{settings.order}@localhost",

@@ -7,6 +7,7 @@
     pick_growth            its p50 at 10^6 messages of 10^4 tenants / at 10^5 of 10^3
 
 Stock is the same worker code on Kombu's own Redis transport: late acknowledgement, prefetch 1, prefetching disabled.
+Beside them stand the rates of other task queues that are installed (rival_rates.py; `make rivals`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from qosqueue.broker.address import connect
 from qosqueue.settings import Settings
 from scripts.bench.pick import MODELS_OF_A_WIDE_WORKER, DeepQueue
 from scripts.bench.report import Bar, Figure, Report, arguments, percentile, progress, run
+from scripts.bench.rival_rates import rival_figures
 from scripts.bench.servers import home_with_broker
 from scripts.bench.ways import Way, drain_rate, start_delays_ms, workers
 
@@ -33,11 +35,18 @@ def main(given: Sequence[str] | None = None) -> int:
 def measure(rounds: int, seed: int, *, quick: bool) -> Report:
     """All figures of one run."""
     figures, baselines = _against_stock(rounds, seed, quick=quick)
+    submits, drains = _sizes(quick=quick)[:2]
+    baselines += rival_figures(rounds, submits=submits, drains=drains)
     return Report("queue", seed, [*figures, *_picks(rounds, seed, quick=quick)], baselines)
 
 
+def _sizes(*, quick: bool) -> tuple[int, int, int]:
+    """Messages of one round: published, drained, published to an idle worker."""
+    return (500, 500, 40) if quick else (2_000, 1_500, 120)
+
+
 def _against_stock(rounds: int, seed: int, *, quick: bool) -> tuple[list[Figure], list[Figure]]:
-    submits, drains, starts = (500, 500, 40) if quick else (2_000, 1_500, 120)
+    submits, drains, starts = _sizes(quick=quick)
     rates: dict[str, list[tuple[float, float]]] = {"submit": [], "drain": [], "start": []}
     with home_with_broker() as settings, connect(settings, socket_timeout_s=None) as client:
         both = settings, Settings(**(settings.model_dump() | {"order": "fifo"}))

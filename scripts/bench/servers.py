@@ -49,14 +49,7 @@ def process(
     keep_open: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process of that home; `extra` adds to its environment. Stopped with SIGTERM, killed after 20 s."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    environment = {
-        **ours,
-        "PYTHONPATH": str(REPOSITORY),
-        f"{PREFIX}HOME": str(settings.home),
-        **(extra or {}),
-    }
-    child = spawn(command, env=environment, log=log_of(settings, name), keep_open=keep_open)
+    child = spawn(command, env=environment(settings, extra), log=log_of(settings, name), keep_open=keep_open)
     try:
         yield child
     finally:
@@ -66,6 +59,12 @@ def process(
         except subprocess.TimeoutExpired:
             kill_group(child)
             child.wait()
+
+
+def environment(settings: Settings, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a process of that home finds in its environment: nothing of another qosqueue, the repository to import."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return {**others, "PYTHONPATH": str(REPOSITORY), f"{PREFIX}HOME": str(settings.home), **(extra or {})}
 
 
 @contextmanager

@@ -20,13 +20,14 @@ from qosqueue.errors import QosqueueError
 from qosqueue.settings import Settings
 from scripts.bench import bench_app
 from scripts.bench.servers import log_of, process, until
+from scripts.bench.work import CONCURRENCY, DRAINED, GATES, MODEL, RELEASES, REQUEST, STARTS
 
 START_WITHIN_S = 30.0
 DRAIN_WITHIN_S = 60.0
 STARTS_WITHIN_S = 10.0
 PRIORITY = 4
 HEADER: dict[str, Any] = {
-    "model": bench_app.MODEL,
+    "model": MODEL,
     "tenant": "ten_0123456789abcdef01234567",
     "organisation": "ten_0123456789abcdef01234567",
     "priority": PRIORITY,
@@ -35,16 +36,6 @@ HEADER: dict[str, Any] = {
     "cost_ms": 2_000,
     "ttl_ms": 60_000,
     "max_attempts": 3,
-}
-# The shape of what travels with a request: an id, a model, times, a short chat.
-REQUEST = {
-    "id": "job_0123456789abcdef01234567",
-    "model": bench_app.MODEL,
-    "endpoint": "/v1/chat/completions",
-    "created_ms": 1_790_000_000_000,
-    "expires_ms": 1_790_000_060_000,
-    "reply": "0123456789abcdef",
-    "body": {"model": bench_app.MODEL, "messages": [{"role": "user", "content": "What is the capital of France?"}]},
 }
 
 
@@ -103,14 +94,14 @@ def drain_rate(way: Way, client: redis.Redis, count: int) -> float:
 
     Meanwhile eight other tasks hold its threads: it begins when they are released, not when the first is published.
     """
-    for _ in range(bench_app.CONCURRENCY):
+    for _ in range(CONCURRENCY):
         way.send("hold")
-    until(lambda: client.llen(bench_app.GATES) == bench_app.CONCURRENCY, DRAIN_WITHIN_S, "holding the worker")
+    until(lambda: client.llen(GATES) == CONCURRENCY, DRAIN_WITHIN_S, "holding the worker")
     for _ in range(count):
         way.send("count", count)
-    client.delete(bench_app.GATES)
-    client.rpush(bench_app.RELEASES, *["1"] * bench_app.CONCURRENCY)
-    return count / _next(client, bench_app.DRAINED, DRAIN_WITHIN_S)
+    client.delete(GATES)
+    client.rpush(RELEASES, *["1"] * CONCURRENCY)
+    return count / next_number(client, DRAINED, DRAIN_WITHIN_S)
 
 
 def start_delays_ms(way: Way, client: redis.Redis, count: int, seed: int) -> list[float]:
@@ -122,7 +113,7 @@ def start_delays_ms(way: Way, client: redis.Redis, count: int, seed: int) -> lis
         time.sleep(chance.uniform(0.005, 0.015))
         began = time.time()
         way.send("stamp")
-        delays.append((_next(client, bench_app.STARTS, STARTS_WITHIN_S) - began) * 1000)
+        delays.append((next_number(client, STARTS, STARTS_WITHIN_S) - began) * 1000)
     return delays
 
 
@@ -134,7 +125,8 @@ def _exists(client: redis.Redis, key: str) -> bool:
     return bool(client.exists(key))
 
 
-def _next(client: redis.Redis, key: str, within_s: float) -> float:
+def next_number(client: redis.Redis, key: str, within_s: float) -> float:
+    """The next number on a list; raises QosqueueError if none comes in time."""
     answer: Any = client.blpop([key], within_s)
     if answer is None:
         raise QosqueueError(f"nothing came on {key} within {within_s:g} s")

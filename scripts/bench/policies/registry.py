@@ -9,6 +9,7 @@ from scripts.bench.policies.interface import MakePolicy
 from scripts.bench.policies.litellm import LiteLlm
 from scripts.bench.policies.llmd import LlmD
 from scripts.bench.policies.qoserve import QoServe
+from scripts.bench.policies.qosqueue import QosqueuePolicy
 from scripts.bench.policies.smg import Smg
 from scripts.bench.policies.strict import Strict
 from scripts.bench.policies.vllm_priority import VllmPriority
@@ -16,6 +17,7 @@ from scripts.bench.policies.vtc import Vtc
 from scripts.bench.policies.w1 import W1, w2
 
 POLICIES: dict[str, MakePolicy] = {
+    "qosqueue": QosqueuePolicy,
     "fifo": Fifo,
     "strict": Strict,
     "edf": Edf,

@@ -1,10 +1,10 @@
 """What does the Virtual Token Counter do?
 
-Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024: algorithm 2 (the counter, and its lift for a
-client that returns), weighted for tiers of clients (its section 4.3), with the output's length predicted at the start
-and corrected at the end (its variant "VTC (predict)": the mean of the client's last five outputs). Weights of the
-paper: 1 a token of input, 2 a token of output. The plain variant charges each output token as it comes, which a rule
-that hears only of ends cannot; waiting for the end would be less fair than predicting.
+Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024 (arXiv 2401.00588): the counter, with its lift for
+a client that returns, weighted for tiers of clients, and with the output's length predicted at the start and corrected
+at the end (the paper's VTC with length prediction: the mean of the client's last five outputs). Weights of the paper: 1
+a token of input, 2 a token of output. The plain variant charges each output token as it comes, which a rule that hears
+only of ends cannot; waiting for the end would be less fair than predicting.
 
 A client is a tenant; its weight is what its contract promises, in percent of the pool, else that of its tier. VTC
 knows no classes: batch work of a tenant is one more client, with the weight of the lowest tier.
