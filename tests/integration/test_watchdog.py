@@ -175,7 +175,8 @@ def test_what_the_record_could_not_take_is_told_with_the_next_sweep(modelled: Ro
             return bool(super().expire(job_id))
 
     record = JobRecord(services.store)
-    watchdog = Watchdog(services.scripts, services.store, record, Failing(record), services.queues)
+    pools = Pools(services.scripts, services.replicas)
+    watchdog = Watchdog(services.scripts, services.store, record, Failing(record), services.queues, pools)
     eventually(lambda: _all_due(modelled), within_s=2)
     with pytest.raises(StoreUnavailable):
         watchdog.reap()

@@ -34,7 +34,7 @@ TOKENS = st.integers(1, 4_000)
 SHORT_MS = st.integers(1, 3_000)
 NAMED = {"fifo", "strict", "edf", "vtc", "qoserve", "llmd", "dynamo-drr", "smg"}
 # The rules that hold work back while a slot is free, and those that give up what waited too long, with the time.
-HOLD_BACK = {"smg"}
+HOLD_BACK = {"smg", "qosqueue"}
 GIVE_UP_AFTER_MS: dict[str, Callable[[Request], int | None]] = {
     "llmd": lambda each: None if each.task_type is TaskType.BATCH else REQUEST_TTL_MS,
     "smg": lambda each: DEFAULT_LIMITS[class_of(each)].timeout_ms,

@@ -16,6 +16,9 @@ from qosqueue.policy.reference.queue import ReferenceQueue
 
 Snapshot = dict[str, Any]
 
+KEPT = {"number", "mean32", "bias", "credit", "tokens"}
+"""What stays when the queue is empty: what was learned, and what is counted on for ever."""
+
 
 def of_redis(client: redis.Redis, group: str) -> Snapshot:
     """Every key of the group, whole."""

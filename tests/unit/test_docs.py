@@ -123,8 +123,8 @@ def test_the_keys_page_has_every_script_and_every_key() -> None:
     for name in broker_scripts.NAMES:
         assert f"| `{name}` |" in page
     lua = "\n".join(broker_scripts.source(name) for name in broker_scripts.NAMES)
-    kinds = set(re.findall(r"P \.\. '([a-z]+)", lua)) | set(re.findall(r"place_key\('([a-z]+)'", lua))
-    assert {"leases", "ready", "aged", "msg", "cancel"} <= kinds
+    kinds = set(re.findall(r"P \.\. '([a-z0-9]+)", lua))
+    assert {"leases", "waiting", "heads", "msg", "cancel", "claims"} <= kinds
     assert [kind for kind in sorted(kinds) if f"`G:{kind}" not in page] == []
 
 

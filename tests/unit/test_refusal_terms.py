@@ -6,8 +6,6 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from qosqueue.policy.reference.message import Message, State
-from qosqueue.policy.reference.queue import ReferenceQueue
 from qosqueue.policy.refusal import Refusal
 from qosqueue.policy.terms import (
     GB,
@@ -74,10 +72,3 @@ def test_there_is_one_lane_for_each_tier_and_weight_class() -> None:
     assert len(set(LANES)) == 9
     assert lane_name(Tier.VIP, WeightClass.HEAVY) == "vip.heavy"
     assert SYSTEM_LANE not in LANES
-
-
-def test_a_leased_message_without_an_end_is_a_bug_and_said_so() -> None:
-    queue = ReferenceQueue()
-    queue.messages["t"] = Message("t", "task", "l", "", 0, 0, 0, 0, 1, "", state=State.LEASED)
-    with pytest.raises(AssertionError, match="leased message t has no lease"):
-        queue.reap(0, limit=1)

@@ -14,7 +14,6 @@ from scripts.bench.policies.smg import Smg
 from scripts.bench.policies.strict import Strict
 from scripts.bench.policies.vllm_priority import VllmPriority
 from scripts.bench.policies.vtc import Vtc
-from scripts.bench.policies.w1 import W1, w2
 
 POLICIES: dict[str, MakePolicy] = {
     "qosqueue": QosqueuePolicy,
@@ -28,6 +27,4 @@ POLICIES: dict[str, MakePolicy] = {
     "smg": Smg,
     "vllm-priority": VllmPriority,
     "litellm": LiteLlm,
-    "w1": W1,
-    "w2": w2,
 }

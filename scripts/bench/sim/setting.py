@@ -20,7 +20,7 @@ from scripts.bench.sim.tenants import BUDGETS_MS, DEFAULT_MIX, Mix, Tenant
 from scripts.bench.sim.traces import Row, read, traced
 from scripts.bench.sim.work import Scale, Work, synthetic
 
-MEASURED = "qosqueue" if "qosqueue" in POLICIES else "w1"
+MEASURED = "qosqueue"
 WITH_REDIS = "qosqueue-redis"
 SYNTHETIC = "synthetic"
 
