@@ -6,10 +6,13 @@ pool's terms are computed anew every second from the slots and the running mean,
 
 from __future__ import annotations
 
-from qosqueue.policy.order import Q10, pool_terms
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+from qosqueue.policy.order import Q10, PoolTerms, pool_terms
 from qosqueue.policy.profile import Facts, make_profile
 from qosqueue.policy.reference.claims import Share
-from qosqueue.policy.reference.message import Delivery, Place
+from qosqueue.policy.reference.message import Delivery, Nothing, Place
 from qosqueue.policy.reference.queue import ReferenceQueue
 from qosqueue.policy.terms import TIERS, TaskType, WeightClass, lane_name
 from scripts.bench.policies.interface import Pool, Request, Wait
@@ -18,12 +21,35 @@ TERMS_EVERY_MS = 1_000
 LEASE_MS = 3_600_000
 
 
+class Queue(Protocol):
+    """What the rule needs of a queue: the reference, or the scripts at a given time."""
+
+    @property
+    def submit(self) -> Callable[..., int]:
+        """As the reference's, with the same arguments."""
+
+    def dispatch(self, now: int, *, lease_ms: int, holder: str, places: Sequence[Place]) -> Delivery | Nothing:
+        """As the reference's."""
+
+    def settle(self, now: int, *, tag: str, fence: int, outcome: Literal["done"]) -> int:
+        """As the reference's."""
+
+    def share(self, organisation: str, share: Share) -> None:
+        """As the reference's."""
+
+    def pool(self, model: str, terms: PoolTerms) -> None:
+        """As the reference's."""
+
+    def mean_service_ms(self, model: str) -> int:
+        """As the reference's."""
+
+
 class QosqueuePolicy:
     """The order behind the simulator's interface."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, queue: Queue | None = None) -> None:
         self._pool = pool
-        self._queue = ReferenceQueue()
+        self._queue: Queue = queue or ReferenceQueue()
         self._requests: dict[str, Request] = {}
         self._fences: dict[int, int] = {}
         self._terms_due_ms = 0

@@ -10,6 +10,7 @@ from scripts.bench.policies.litellm import LiteLlm
 from scripts.bench.policies.llmd import LlmD
 from scripts.bench.policies.qoserve import QoServe
 from scripts.bench.policies.qosqueue import QosqueuePolicy
+from scripts.bench.policies.qosqueue_redis import on_redis
 from scripts.bench.policies.smg import Smg
 from scripts.bench.policies.strict import Strict
 from scripts.bench.policies.vllm_priority import VllmPriority
@@ -17,6 +18,7 @@ from scripts.bench.policies.vtc import Vtc
 
 POLICIES: dict[str, MakePolicy] = {
     "qosqueue": QosqueuePolicy,
+    "qosqueue-redis": on_redis,
     "fifo": Fifo,
     "strict": Strict,
     "edf": Edf,
