@@ -211,8 +211,8 @@ def row_parts(row: bytes) -> tuple[str, str, str]:
 
 def dispatch_arguments(lease_ms: int, holder: str, places: Sequence[Place], warm: int | None = None) -> list[Any]:
     """ARGV 2 and on of the dispatch script."""
-    flat = [part for place in places for part in place]
-    return [lease_ms, holder, len(places) if warm is None else warm, len(places), *flat]
+    names = [_pair(*place) for place in places]
+    return [lease_ms, holder, len(names) if warm is None else warm, len(names), *names]
 
 
 def to_picked(answer: list[Any] | int) -> Delivery | Nothing:

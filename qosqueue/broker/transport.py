@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
-from dataclasses import asdict
 from functools import cached_property
 from queue import Empty
 from time import monotonic
@@ -139,7 +138,7 @@ class Channel(stock.Channel):
             # The server holds it until then: the worker must not wait once more, by a clock of its own.
             message["headers"].pop("eta")
         tag = message["properties"]["delivery_tag"]
-        self.scripts.submit(tag=tag, lane=queue, payload=dumps(message), **asdict(envelope))
+        self.scripts.submit(tag=tag, lane=queue, payload=dumps(message), **vars(envelope))
 
     # -- consuming
 

@@ -5,13 +5,14 @@ Both sides give {key: value}; a key that only one side has, a stray member or a 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import fields
 from typing import Any
 
 import redis
 
 from qosqueue.policy.ordered_set import OrderedSet
-from qosqueue.policy.reference.message import Message, State
+from qosqueue.policy.reference.message import Message, Row, Stand, State
 from qosqueue.policy.reference.queue import ReferenceQueue
 
 Snapshot = dict[str, Any]
@@ -70,6 +71,7 @@ def of_reference(queue: ReferenceQueue) -> Snapshot:
     hashes: dict[str, dict[str, Any]] = {
         "tasks": queue.tasks,
         "depth": {_row(row): depth for row, depth in rows.depth.items()},
+        "waits": _waits(rows.depth),
         "claims": {_pair(*account): claimed for account, claimed in claims.claimed.items()},
         "tokens": {_pair(*account): f"{tokens}:{since}" for account, (tokens, since) in claims.tokens.items()},
         "shares": {
@@ -86,6 +88,16 @@ def of_reference(queue: ReferenceQueue) -> Snapshot:
     if standing.number:
         snapshot["number"] = str(standing.number)
     return snapshot
+
+
+def _waits(depth: dict[Row, int]) -> dict[str, int]:
+    """How many wait, by place, and by stand for all that are not live."""
+    waits: Counter[str] = Counter()
+    for (stand, lane, model), count in depth.items():
+        waits[_pair(lane, model)] += count
+        if stand is not Stand.LIVE:
+            waits[stand] += count
+    return dict(waits)
 
 
 def _fields(message: Message) -> dict[str, str]:

@@ -21,28 +21,26 @@ local function message_key(tag) return P .. 'msg:' .. tag end
 local function body_key(tag) return P .. 'body:' .. tag end
 -- A name with its length in front: no two pairs of names give the same text, whatever characters they hold.
 local function pair(first, second) return #first .. ':' .. first .. ':' .. second end
-local function row_of(stand, lane, model) return stand .. ':' .. pair(lane, model) end
-local function bell_key(lane, model) return P .. 'bell:' .. pair(lane, model) end
+-- A place is pair(lane, model), a row a stand and a place.
+local function bell_key(place) return P .. 'bell:' .. place end
 
--- Lane and model of a row.
-local function place_of(row)
-  local length, rest = string.match(row, '^%a+:(%d+):(.*)$')
+local function lane_and_model(place)
+  local length, rest = string.match(place, '^(%d+):(.*)$')
   return string.sub(rest, 1, length), string.sub(rest, length + 2)
 end
 
 local BELL_DEPTH = 16  -- a bell is a hint, not a count: enough tokens to wake that many idle slots
 
-local function ring(lane, model)
-  local bell = bell_key(lane, model)
+local function ring(place)
+  local bell = bell_key(place)
   if call('LLEN', bell) < BELL_DEPTH then call('RPUSH', bell, '1') end
 end
 
 local TEXTS = {'tag', 'lane', 'model', 'task', 'tenant', 'organisation', 'state', 'stand', 'penalty'}
 local NUMBERS = {'priority', 'batch', 'budget_ms', 'predicted_ms', 'cost_ms', 'urgency', 'arrival', 'eta', 'number', 'expires',
   'max_attempts', 'in_profile', 'boost', 'boost_until', 'score', 'due', 'fence', 'attempts', 'started', 'cancel'}
-local FIELDS = {}
-for _, name in ipairs(TEXTS) do FIELDS[#FIELDS + 1] = name end
-for _, name in ipairs(NUMBERS) do FIELDS[#FIELDS + 1] = name end
+local FIELDS = {unpack(TEXTS)}
+for index, name in ipairs(NUMBERS) do FIELDS[#TEXTS + index] = name end
 
 -- The message as a table, or nil if there is none. `penalty` '' is: not yet decided.
 local function load_message(tag)

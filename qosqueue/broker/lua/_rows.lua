@@ -8,17 +8,26 @@ local function first_score(key)
   return first[1], tonumber(first[2])
 end
 
+-- How many wait: by row, by place, and of each stand that is not live over all places (so that a pick need not look).
+local function count(stand, place, by)
+  if call('HINCRBY', P .. 'depth', stand .. ':' .. place, by) <= 0 then call('HDEL', P .. 'depth', stand .. ':' .. place) end
+  if call('HINCRBY', P .. 'waits', place, by) <= 0 then call('HDEL', P .. 'waits', place) end
+  if stand ~= 'live' and call('HINCRBY', P .. 'waits', stand, by) <= 0 then call('HDEL', P .. 'waits', stand) end
+end
+
 local function enter_row(message)
-  local row = row_of(message.stand, message.lane, message.model)
+  local place = pair(message.lane, message.model)
+  local row = message.stand .. ':' .. place
   local waiting = waiting_key(row, message.tenant)
   call('ZADD', waiting, message.score, message.tag)
   -- A parked tenant that comes up again is parked again by the next pick.
   if call('ZRANGE', waiting, 0, 0)[1] == message.tag then call('ZADD', heads_key(row), message.score, message.tenant) end
-  call('HINCRBY', P .. 'depth', row, 1)
+  count(message.stand, place, 1)
 end
 
 local function leave_row(message)
-  local row = row_of(message.stand, message.lane, message.model)
+  local place = pair(message.lane, message.model)
+  local row = message.stand .. ':' .. place
   local waiting = waiting_key(row, message.tenant)
   call('ZREM', waiting, message.tag)
   local tag, score = first_score(waiting)
@@ -28,7 +37,7 @@ local function leave_row(message)
     call('ZREM', heads_key(row), message.tenant)
     call('SREM', parked_key(message.tenant), row)
   end
-  if call('HINCRBY', P .. 'depth', row, -1) <= 0 then call('HDEL', P .. 'depth', row) end
+  count(message.stand, place, -1)
 end
 
 local function park(row, tenant)
@@ -44,6 +53,6 @@ local function unpark(tenant)
   for _, row in ipairs(rows) do
     local tag, score = first_score(waiting_key(row, tenant))
     if tag then call('ZADD', heads_key(row), score, tenant) end
-    ring(place_of(row))
+    ring(string.match(row, '^%a+:(.*)$'))
   end
 end

@@ -55,7 +55,7 @@ local function stand(now, message)
   if due > 0 then call('ZADD', P .. 'due', due, message.tag) end
   enter_row(message)
   if message.stand == 'live' then add_claim(message) end
-  ring(message.lane, message.model)
+  ring(pair(message.lane, message.model))
 end
 
 local function unstand(message)

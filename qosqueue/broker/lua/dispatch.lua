@@ -1,32 +1,19 @@
 #!lua flags=allow-oom
 -- dispatch: lease the message that runs next on a free slot.
 -- KEYS 1 group. ARGV 1 now, 2 lease ms, 3 holder, 4 how many of the places are warm (they come before the rest),
---      5 number of places, then lane and model of each place.
+--      5 number of places, then each place: the length of its lane's name, the lane, the model, joined by colons.
 -- Result: {tag, fence, lane, model, task, lease until, arrival, payload}; or, if nothing may run, the ms after which to
 --         look again should no bell ring, -1 if nothing waits.
 -- Atomic: a message is leased to exactly one holder, and limits hold. O(places + log n); moves and tenants passed over
 -- are bounded.
-assert(#ARGV == 5 + 2 * ARGV[5], 'dispatch takes a lane and a model for each place')
+assert(#ARGV == 5 + ARGV[5], 'dispatch takes as many places as it is told')
 local now = clock()
 move_due(now, C.DUE_PER_PICK)
 
-local places, rows = {}, {}
-local STANDS = {'live', 'relegated', 'batch'}
-for index = 6, #ARGV, 2 do
-  local lane, model = ARGV[index], ARGV[index + 1]
-  local place = {lane = lane, model = model, depth = {}}
-  places[#places + 1] = place
-  for _, each in ipairs(STANDS) do
-    place[each] = row_of(each, lane, model)
-    rows[#rows + 1] = place[each]
-  end
-end
-local depths = rows[1] and call('HMGET', P .. 'depth', unpack(rows)) or {}
 local limited = call('EXISTS', P .. 'limits') == 1
-for number, place in ipairs(places) do
-  for offset, each in ipairs(STANDS) do place.depth[each] = tonumber(depths[3 * (number - 1) + offset] or 0) end
-  place.waits = place.depth.live + place.depth.relegated + place.depth.batch > 0
-end
+local asked = {'relegated', 'batch', unpack(ARGV, 6)}
+local waits = call('HMGET', P .. 'waits', unpack(asked))
+local some = {live = true, relegated = waits[1], batch = waits[2]}
 
 local passed_over, opens = 0, nil
 
@@ -40,8 +27,9 @@ local function reached(name)
 end
 
 local function is_open(place)
-  if not place.waits then return false end
-  for _, name in ipairs({'p:' .. pair(place.lane, place.model), 'm:' .. place.model, 'l:' .. place.lane}) do
+  if not limited then return true end
+  local lane, model = lane_and_model(place)
+  for _, name in ipairs({'p:' .. place, 'm:' .. model, 'l:' .. lane}) do
     local closed, until_ms = reached(name)
     if closed then
       if until_ms > 0 then opens = opens and math.min(opens, until_ms) or until_ms end
@@ -53,42 +41,35 @@ end
 
 -- The first of a kind over some places; `oldest` counts only its age, not its tier.
 local function head_of(kind, among, oldest)
+  if not some[kind] then return nil end
   while true do
     local best
     for _, place in ipairs(among) do
-      if place.depth[kind] > 0 then
-        local tenant, score = first_score(heads_key(place[kind]))
-        if tenant then
-          if oldest then score = score % C.TIER_STEP end
-          if not best or score < best.score then best = {score = score, tenant = tenant, row = place[kind], place = place} end
-        end
+      local tenant, score = first_score(heads_key(kind .. ':' .. place))
+      if tenant then
+        if oldest then score = score % C.TIER_STEP end
+        if not best or score < best.score then best = {score = score, tenant = tenant, kind = kind, place = place} end
       end
     end
     if not best or best.tenant == '' or not reached('t:' .. best.tenant) then return best end
     if passed_over >= C.PARKED_PER_PICK then return nil end
     passed_over = passed_over + 1
-    park(best.row, best.tenant)
+    park(kind .. ':' .. best.place, best.tenant)
   end
 end
 
--- The head's message. Orphans on the way are dropped: their row is looked at again by the caller.
-local function message_of(head)
-  local tag = call('ZRANGE', waiting_key(head.row, head.tenant), 0, 0)[1]
-  local message = load_message(tag)
-  if message then return message end
-  local kind = string.match(head.row, '^[^:]*')
-  leave_row({tag = tag, stand = kind, lane = head.place.lane, model = head.place.model, tenant = head.tenant})
-  drop_orphan(tag, head.place.lane)
-  head.place.depth[kind] = head.place.depth[kind] - 1
-end
-
+-- The head with its message. Orphans on the way are dropped, so many at most in one call.
 local ORPHANS_AT_MOST = 100
 local function whole_head(kind, among, oldest)
   for _ = 1, ORPHANS_AT_MOST do
     local head = head_of(kind, among, oldest)
     if not head then return nil end
-    head.message = message_of(head)
-    if head.message then return head end
+    local tag = call('ZRANGE', waiting_key(kind .. ':' .. head.place, head.tenant), 0, 0)[1]
+    local message = load_message(tag)
+    if message then return message end
+    local lane, model = lane_and_model(head.place)
+    leave_row({tag = tag, stand = kind, lane = lane, model = model, tenant = head.tenant})
+    drop_orphan(tag, lane)
   end
 end
 
@@ -104,50 +85,49 @@ local function owe(model, served_ms)
   call('HSET', P .. 'credit', model, math.min(credit + q10(served_ms * C.FLOOR_Q10), most))
 end
 
-local function first_among(candidates)
+local function first_among(from, to)
   local open = {}
-  for _, place in ipairs(candidates) do
-    if is_open(place) then open[#open + 1] = place end
+  for index = from, to do
+    local place = ARGV[5 + index]
+    if waits[2 + index] and is_open(place) then open[#open + 1] = place end
   end
   if not open[1] then return nil end
   local relegated = head_of('relegated', open, true)
-  if relegated and tonumber(call('HGET', P .. 'credit', relegated.place.model) or 0) > 0 then
+  local _, owed_model = lane_and_model(relegated and relegated.place or '0::')
+  if relegated and tonumber(call('HGET', P .. 'credit', owed_model) or 0) > 0 then
     local owed = whole_head('relegated', open, true)
     if owed then
-      call('HINCRBY', P .. 'credit', owed.message.model, -owed.message.cost_ms)
+      call('HINCRBY', P .. 'credit', owed.model, -owed.cost_ms)
       return owed
     end
   end
   local live = whole_head('live', open)
   if live then
-    if relegated then owe(relegated.place.model, live.message.cost_ms) end
+    if relegated then owe(owed_model, live.cost_ms) end
     return live
   end
   if relegated then return whole_head('relegated', open) end
+  if not some.batch then return nil end
   local spare = {}
   for _, place in ipairs(open) do
-    if place.depth.batch > 0 and has_spare(place.model) then spare[#spare + 1] = place end
+    local _, model = lane_and_model(place)
+    if has_spare(model) then spare[#spare + 1] = place end
   end
   return whole_head('batch', spare)
 end
 
-local warm, cold = {}, {}
-for number, place in ipairs(places) do
-  local list = number <= tonumber(ARGV[4]) and warm or cold
-  list[#list + 1] = place
-end
-local chosen = first_among(warm) or first_among(cold)
+local message = first_among(1, tonumber(ARGV[4])) or first_among(ARGV[4] + 1, tonumber(ARGV[5]))
 
-if not chosen then
-  local bells, waits = {}, false
-  for _, place in ipairs(places) do
-    bells[#bells + 1] = bell_key(place.lane, place.model)
-    waits = waits or place.waits
+if not message then
+  local bells, any = {}, false
+  for index = 1, ARGV[5] do
+    bells[index] = bell_key(ARGV[5 + index])
+    any = any or waits[2 + index]
   end
   if bells[1] then call('DEL', unpack(bells)) end
   local again
   if passed_over >= C.PARKED_PER_PICK then again = 1 end
-  if waits then
+  if any then
     again = math.min(again or C.LOOK_AGAIN_MS, C.LOOK_AGAIN_MS)
     if opens then again = math.min(again, opens - now) end
   end
@@ -156,25 +136,24 @@ if not chosen then
   return again or -1
 end
 
-local message = chosen.message
 local until_ms = now + ARGV[2]
 leave_queue(message)
-chosen.place.depth[message.stand] = chosen.place.depth[message.stand] - 1
 message.state, message.fence, message.attempts = 'leased', message.fence + 1, message.attempts + 1
 message.holder, message.started = ARGV[3], now
 save(message, 'state', 'fence', 'attempts', 'holder', 'started')
 call('ZADD', P .. 'leases', until_ms, message.tag)
 begin_running(message)
--- A bell wakes one slot: whoever picks wakes the next, as long as there is work. Bells of empty places go at once.
-local idle = {}
-for _, place in ipairs(places) do
-  local bell = bell_key(place.lane, place.model)
-  if place.depth.live + place.depth.relegated + place.depth.batch == 0 then
-    idle[#idle + 1] = bell
-  elseif call('EXISTS', bell) == 0 then
-    ring(place.lane, place.model)
+-- A bell wakes one slot: whoever picks wakes the next, as long as there is work. The caller's blocking read has taken one
+-- token, of the first of its bells that had one: no bell behind the first that still has one can have lost its last.
+local picked_at = pair(message.lane, message.model)
+for index = 1, ARGV[5] do
+  local place = ARGV[5 + index]
+  if place == picked_at and call('HEXISTS', P .. 'waits', place) == 0 then
+    call('DEL', bell_key(place))
+  elseif waits[2 + index] then
+    if call('EXISTS', bell_key(place)) == 1 then break end
+    ring(place)
   end
 end
-if idle[1] then call('DEL', unpack(idle)) end
 return {message.tag, message.fence, message.lane, message.model, message.task, until_ms, message.arrival,
   call('GET', body_key(message.tag))}

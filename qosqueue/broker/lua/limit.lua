@@ -14,12 +14,6 @@ if string.sub(name, 1, 2) == 't:' then
   unpark(string.sub(name, 3))
   return
 end
-local rung = {}
-for _, row in ipairs(call('HKEYS', P .. 'depth')) do
-  local lane, model = place_of(row)
-  local bell = bell_key(lane, model)
-  if not rung[bell] then
-    rung[bell] = true
-    ring(lane, model)
-  end
+for _, place in ipairs(call('HKEYS', P .. 'waits')) do
+  if string.match(place, '^%d') then ring(place) end
 end

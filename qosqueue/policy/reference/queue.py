@@ -99,7 +99,7 @@ class ReferenceQueue:
         message.started = now
         self.leases.add(message.tag, now + lease_ms)
         self.standing.limits.begin((message.lane, message.model), message.tenant)
-        self.standing.wake_next(places)
+        self.standing.wake_next(places, (message.lane, message.model))
         return Delivery(
             tag=message.tag,
             fence=message.fence,

@@ -97,12 +97,18 @@ class Standing:
         """Whether anything waits at a place that is not waiting for its ETA."""
         return any((stand, *place) in self.rows.depth for stand in SHOWN)
 
-    def wake_next(self, places: Iterable[Place]) -> None:
-        """A bell wakes one slot: whoever picks wakes the next as long as there is work, and stills the rest."""
+    def wake_next(self, places: Iterable[Place], picked_at: Place) -> None:
+        """A bell wakes one slot: whoever picked at `picked_at` wakes the next, as long as there is work.
+
+        A worker's blocking read takes one token, of the first of its bells that has one: no bell behind the first
+        that still has one can have lost its last.
+        """
         for place in places:
             if self.waits_at(place):
-                self.bells.setdefault(place, 1)
-            else:
+                if place in self.bells:
+                    return
+                self.bells[place] = 1
+            elif place == picked_at:
                 self.bells.pop(place, None)
 
     def _restand(self, now: int, message: Message) -> None:
