@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -23,36 +24,32 @@ NAMES = (
     *("replay", "reap", "age", "purge", "limit"),
 )
 PARTS = ("_keys", "_rows", "_claims", "_standing")
-CONSTANTS = (
-    *("SAME_MS", "TIER_STEP", "LONGEST_MS", "LATEST_KEY_MS", "LARGEST_COST_MS", "SHORTEST_BUDGET_MS", "LARGEST_EXCESS"),
-    *("Q30", "SIZED_FROM", "PLAIN_STEP_MS", "FREE_SERVICES", "FLOOR_Q10", "DUE_PER_PICK", "PARKED_PER_PICK"),
-    *("LOOK_AGAIN_MS", "LEAST_CREDIT_MS", "DEFAULT_COST_MS", "SHARE_OF_BATCH_WINDOW"),
-    *("BIAS_STEP_BITS", "LEAST_BIAS", "MOST_BIAS", "MEAN_STEP_BITS"),
-)
+# What a script pays for its shared parts, it pays at each call: these need no more than the first.
+OF_KEYS_ALONE = frozenset({"renew"})
 
 
 @cache
 def source(name: str) -> str:
-    """The full text of a script: its `#!` line if it has one, the constants, the shared parts, its own lines."""
+    """The full text of a script: its `#!` line if it has one, the shared parts, its own lines, constants put in."""
     folder = resources.files("qosqueue.broker").joinpath("lua")
     own = folder.joinpath(f"{name}.lua").read_text("utf-8")
-    parts = [_constants(), *(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in PARTS)]
-    if own.startswith("#!"):
-        flags, _, own = own.partition("\n")
-        return "\n".join([flags, *parts, own])
-    return "\n".join([*parts, own])
+    used = PARTS[:1] if name in OF_KEYS_ALONE else PARTS
+    flags, _, own = own.partition("\n") if own.startswith("#!") else ("", "", own)
+    parts = [folder.joinpath(f"{part}.lua").read_text("utf-8") for part in used]
+    text = re.sub(r"\bC\.([A-Z][A-Z0-9_]*)", _constant, "\n".join([*parts, own]))
+    return f"{flags}\n{text}" if flags else text
 
 
-def _constants() -> str:
-    """The policy's constants, as a Lua table `C`: they stand in Python alone."""
-    tables = {
-        "LEAD_Q10": order.LEAD_Q10,
-        "ALLOWANCE_Q10": [order.ALLOWANCE_Q10[tier] for tier in TIERS],
-        "TIER_LAST": [PRIORITY_RANGES[tier].last for tier in TIERS],
-    }
-    values = [f"{name} = {getattr(order, name)}" for name in CONSTANTS]
-    values += [f"{name} = {{{', '.join(map(str, table))}}}" for name, table in tables.items()]
-    return f"local C = {{{', '.join(values)}}}"
+def _constant(found: re.Match[str]) -> str:
+    """The policy's constant of that name, as Lua writes it: they stand in Python alone."""
+    match found[1]:
+        case "ALLOWANCE_Q10":
+            value: Any = [order.ALLOWANCE_Q10[tier] for tier in TIERS]
+        case "TIER_LAST":
+            value = [PRIORITY_RANGES[tier].last for tier in TIERS]
+        case name:
+            value = getattr(order, name)
+    return str(value) if isinstance(value, int) else f"({{{', '.join(map(str, value))}}})"
 
 
 class Scripts:

@@ -1,7 +1,7 @@
 -- What every script begins with: the clock and the names of the keys.
 -- KEYS[1] is the group with its hash tag, e.g. "{qosqueue}"; every other key begins with it, so all stay in one slot.
 -- ARGV[1] is the time in ms since the epoch, or '' for the server's own clock (only tests and simulations pass one).
--- Above this part stands C, the constants of qosqueue/policy/order.py.
+-- C.<name> is a constant of qosqueue/policy/order.py: its value is put in its place before the script is sent.
 -- Whole numbers only: x * y stays below 2^53, and math.floor(x / 2^n) is exact. A number is joined to a text with
 -- whole(), since Lua's own conversion keeps 14 digits.
 local P = KEYS[1] .. ':'
@@ -36,20 +36,22 @@ local function ring(place)
   if call('LLEN', bell) < BELL_DEPTH then call('RPUSH', bell, '1') end
 end
 
-local TEXTS = {'tag', 'lane', 'model', 'task', 'tenant', 'organisation', 'state', 'stand', 'penalty'}
-local NUMBERS = {'priority', 'batch', 'budget_ms', 'predicted_ms', 'cost_ms', 'urgency', 'arrival', 'eta', 'number', 'expires',
-  'max_attempts', 'in_profile', 'boost', 'boost_until', 'score', 'due', 'fence', 'attempts', 'started', 'cancel'}
-local FIELDS = {unpack(TEXTS)}
-for index, name in ipairs(NUMBERS) do FIELDS[#TEXTS + index] = name end
-
--- The message as a table, or nil if there is none. `penalty` '' is: not yet decided.
+-- The message as a table, or nil if there is none. `penalty` '' is: not yet decided. Written out: every pick pays for it.
 local function load_message(tag)
-  local values = call('HMGET', message_key(tag), unpack(FIELDS))
-  if not values[1] then return nil end
-  local message = {}
-  for index, name in ipairs(TEXTS) do message[name] = values[index] end
-  for index, name in ipairs(NUMBERS) do message[name] = tonumber(values[#TEXTS + index]) end
-  return message
+  local v = call('HMGET', message_key(tag),
+    'lane', 'model', 'task', 'tenant', 'organisation', 'state', 'stand', 'penalty', 'priority', 'batch',
+    'budget_ms', 'predicted_ms', 'cost_ms', 'urgency', 'arrival', 'eta', 'number', 'expires', 'max_attempts',
+    'in_profile', 'boost', 'boost_until', 'score', 'due', 'fence', 'attempts', 'started', 'cancel')
+  if not v[1] then return nil end
+  return {
+    tag = tag, lane = v[1], model = v[2], task = v[3], tenant = v[4], organisation = v[5], state = v[6],
+    stand = v[7], penalty = v[8], priority = tonumber(v[9]), batch = tonumber(v[10]), budget_ms = tonumber(v[11]),
+    predicted_ms = tonumber(v[12]), cost_ms = tonumber(v[13]), urgency = tonumber(v[14]),
+    arrival = tonumber(v[15]), eta = tonumber(v[16]), number = tonumber(v[17]), expires = tonumber(v[18]),
+    max_attempts = tonumber(v[19]), in_profile = tonumber(v[20]), boost = tonumber(v[21]),
+    boost_until = tonumber(v[22]), score = tonumber(v[23]), due = tonumber(v[24]), fence = tonumber(v[25]),
+    attempts = tonumber(v[26]), started = tonumber(v[27]), cancel = tonumber(v[28]),
+  }
 end
 
 local function save(message, ...)

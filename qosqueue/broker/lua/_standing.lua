@@ -58,30 +58,33 @@ local function stand(now, message)
   ring(pair(message.lane, message.model))
 end
 
+-- Write down what `stand` has set, and the state.
+local function save_standing(message)
+  call('HSET', message_key(message.tag), 'state', message.state, 'stand', message.stand, 'eta', message.eta,
+    'due', message.due, 'score', message.score, 'penalty', message.penalty, 'in_profile', message.in_profile)
+end
+
 local function unstand(message)
   if message.stand == 'later' then
     call('ZREM', P .. 'later', message.tag)
     return
   end
-  call('ZREM', P .. 'due', message.tag)
+  if message.due > 0 then call('ZREM', P .. 'due', message.tag) end
   leave_row(message)
   if message.stand == 'live' then remove_claim(message) end
 end
 
--- The fields that `stand` sets, beside the state.
-local STOOD = {'state', 'stand', 'eta', 'due', 'score', 'penalty', 'in_profile'}
-
-local function enter_queue(now, message, new)
+local function enter_queue(now, message)
   message.state = 'queued'
   call('ZADD', P .. 'arrivals:' .. message.lane, message.arrival, message.tag)
   if message.expires > 0 then call('ZADD', P .. 'expiry', message.expires, message.tag) end
   stand(now, message)
-  if new then save(message, unpack(FIELDS)) else save(message, unpack(STOOD)) end
+  save_standing(message)
 end
 
 local function leave_queue(message)
   call('ZREM', P .. 'arrivals:' .. message.lane, message.tag)
-  call('ZREM', P .. 'expiry', message.tag)
+  if message.expires > 0 then call('ZREM', P .. 'expiry', message.tag) end
   unstand(message)
 end
 
@@ -104,7 +107,7 @@ local function move_due(now, limit)
         local before = message.stand
         unstand(message)
         stand(now, message)
-        save(message, unpack(STOOD))
+        save_standing(message)
         local list = index == 'later' and woken or before == message.stand and boost_ended
           or message.stand == 'relegated' and relegated or joined
         list[#list + 1] = message.task

@@ -138,9 +138,9 @@ end
 
 local until_ms = now + ARGV[2]
 leave_queue(message)
-message.state, message.fence, message.attempts = 'leased', message.fence + 1, message.attempts + 1
-message.holder, message.started = ARGV[3], now
-save(message, 'state', 'fence', 'attempts', 'holder', 'started')
+message.fence = message.fence + 1
+call('HSET', message_key(message.tag), 'state', 'leased', 'fence', message.fence, 'attempts', message.attempts + 1,
+  'holder', ARGV[3], 'started', now)
 call('ZADD', P .. 'leases', until_ms, message.tag)
 begin_running(message)
 -- A bell wakes one slot: whoever picks wakes the next, as long as there is work. The caller's blocking read has taken one

@@ -23,10 +23,14 @@ local message = {
   urgency = math.floor(C.Q30 / math.max(C.SHORTEST_BUDGET_MS, budget)), arrival = arrival,
   eta = arrival > now and arrival or 0,
   number = call('INCR', P .. 'number') % C.SAME_MS, expires = ttl > 0 and arrival + ttl or 0,
-  max_attempts = tonumber(ARGV[14]), penalty = '', in_profile = 0, boost = -1, boost_until = 0, state = 'queued',
-  stand = 'later', score = 0, due = 0, fence = 0, attempts = 0, started = 0, cancel = 0,
+  penalty = '', in_profile = 0, boost_until = 0, score = 0, fence = 0,
 }
 call('SET', body_key(tag), ARGV[15])
 call('HSET', P .. 'tasks', message.task, tag)
-enter_queue(now, message, true)
+enter_queue(now, message)
+call('HSET', message_key(tag), 'tag', tag, 'task', message.task, 'lane', message.lane, 'model', model, 'tenant', tenant,
+  'organisation', message.organisation, 'priority', ARGV[8], 'batch', ARGV[9], 'budget_ms', budget,
+  'predicted_ms', predicted, 'cost_ms', cost, 'urgency', message.urgency, 'arrival', arrival, 'number', message.number,
+  'expires', message.expires, 'max_attempts', ARGV[14], 'boost', -1, 'boost_until', 0, 'fence', 0, 'attempts', 0,
+  'started', 0, 'cancel', 0)
 return 1
