@@ -145,7 +145,7 @@ def table(report: Report) -> str:
     told = report.as_json()
     lines = [
         f"{report.bench} at {told['commit']}, seed {report.seed}, {told['machine']}",
-        f"{'figure':<28} {'median':>10} {'spread over the rounds':>24}  {'bar':<9} ",
+        f"{'figure':<32} {'median':>10} {'spread over the rounds':>24}  {'bar':<9} ",
     ]
     for part, figures in (("", report.figures), ("baselines", report.baselines)):
         if part and figures:
@@ -154,7 +154,7 @@ def table(report: Report) -> str:
             low, high = significant(min(figure.rounds)), significant(max(figure.rounds))
             bar = f"{figure.bar.side} {figure.bar.limit:g}" if figure.bar else ""
             lines.append(
-                f"{figure.name:<28} {figure.value:>10g} {f'{low:g} .. {high:g}':>24}  {bar:<9} "
+                f"{figure.name:<32} {figure.value:>10g} {f'{low:g} .. {high:g}':>24}  {bar:<9} "
                 f"{figure.verdict or figure.unit}".rstrip()
             )
     return "\n".join(lines) + "\n"
