@@ -71,8 +71,8 @@ class Timed:
 def measure(chosen: Setting) -> Report:
     """All figures of one run; only the measured rule and first come, first served are run."""
     parts = QUICK if chosen.quick else 1
-    large = _sized(chosen, parts)
-    small = _sized(chosen, SMALLER)
+    large = sized(chosen, parts)
+    small = sized(chosen, SMALLER)
     readings = Readings()
     for number, seed in enumerate(chosen.seeds, 1):
         work, fewer = mixed(large, chosen.rho, seed), mixed(small, chosen.rho, seed)
@@ -119,7 +119,7 @@ def bytes_per_request(name: str, work: Work) -> float:
     return (after - before) / len(pile)
 
 
-def _sized(chosen: Setting, parts: int) -> Setting:
+def sized(chosen: Setting, parts: int) -> Setting:
     """The full size divided: slots, tenants and requests, hence a run that lasts as long."""
     scale = replace(chosen.scale, slots=REPLICAS * SLOTS_OF_REPLICA // parts, requests=REQUESTS // parts)
     default = sum(chosen.mix.tenants.values())

@@ -57,7 +57,7 @@ def shares_over_time(
 
 def _axes(panels: int) -> tuple[Figure, Sequence[Axes]]:
     figure = Figure(figsize=(WIDTH_IN * max(1, panels) ** 0.7, HEIGHT_IN), layout="constrained")
-    return figure, list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
+    return figure, list(figure.subplots(1, panels, sharex=True, sharey=True, squeeze=False)[0])
 
 
 def _write(figure: Figure, path: Path) -> None:

@@ -142,7 +142,9 @@ def finished(
         span_ms=span_ms,
         measured_from_ms=round(WARM_UP_PART * span_ms) if measured_from_ms is None else measured_from_ms,
         measured_to_ms=span_ms - max(budgets_ms.values()),
-        pool=Pool(scale.slots, max(1, round(asked_slot_ms / len(sent))), dict(budgets_ms), contracts),
+        pool=Pool(
+            scale.slots, max(1, round(asked_slot_ms / len(sent))), dict(budgets_ms), dict(sorted(contracts.items()))
+        ),
     )
 
 
