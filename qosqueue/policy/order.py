@@ -45,7 +45,7 @@ SIZED_FROM = PRIORITY_RANGES[Tier.STANDARD].first
 PLAIN_STEP_MS = 10_000
 
 # The part of the pool that an organisation may claim before its new requests lose place, by tier, in 1/1024.
-ALLOWANCE_Q10: Mapping[Tier, int] = {Tier.VIP: 1024, Tier.STANDARD: 614, Tier.BASIC: 410}
+ALLOWANCE_Q10: Mapping[Tier, int] = {Tier.VIP: 2048, Tier.STANDARD: 614, Tier.BASIC: 410}
 # So many mean services are never too large a claim.
 FREE_SERVICES = 4
 
