@@ -158,7 +158,7 @@ def test_a_message_that_somebody_deleted_stops_nobody(bench: Bench, gone: str) -
 
 
 def test_a_consumer_that_closes_gives_back_what_it_held(bench: Bench) -> None:
-    bench.app.conf.broker_transport_options["restore_on_close"] = True
+    bench.app.conf.broker_transport_options["celery"] = None
     bench.publish("x")
     bench.publish("y")
     with (
