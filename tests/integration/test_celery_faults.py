@@ -47,8 +47,8 @@ class Project:
 
     def leases(self) -> dict[str, int]:
         """The leased messages and the ends of their leases."""
-        leases: dict[str, int] = snapshots.of_redis(self.broker.client, GROUP).get("leases", {})
-        return leases
+        found: Any = self.broker.client.zrange(f"{{{GROUP}}}:leases", 0, -1, withscores=True)
+        return {tag.decode(): int(until) for tag, until in found}
 
     def waiting(self) -> set[str]:
         """Task ids of what waits."""
@@ -57,7 +57,7 @@ class Project:
 
     def empty(self) -> bool:
         """Whether the order has no message left."""
-        return not [key for key in snapshots.of_redis(self.broker.client, GROUP) if key.startswith("msg:")]
+        return not list(self.broker.client.scan_iter(match=f"{{{GROUP}}}:msg:*", count=1000))
 
     def kill_connections(self) -> None:
         """Every connection of the server is cut, blocking reads and subscriptions too."""

@@ -75,8 +75,9 @@ class Bench:
         return len(self.got) == count
 
     def left(self) -> dict[str, Any]:
-        """What the group still has in Redis, except what it has learned and what is counted on for ever."""
-        return {key: value for key, value in self.state().items() if key not in snapshots.KEPT}
+        """What the group still has in Redis, except bells, what it has learned and what is counted on for ever."""
+        left = self.state().items()
+        return {key: value for key, value in left if key not in snapshots.KEPT and not key.startswith("bell:")}
 
     def state(self) -> dict[str, Any]:
         """Every key of the group."""
