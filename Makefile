@@ -13,11 +13,11 @@ PACKAGES := qosqueue qosqueue_workers qosqueue_web qosqueue_migrations
 METADATA := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up doctor test lint format types bench rivals constraints clean
+.PHONY: help venv demo up doctor test test-redis test-celery lint format types bench rivals constraints clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.dev ## Make .venv with everything for work on the code
 
@@ -33,6 +33,13 @@ doctor: $(VENV)/.run ## Check this machine, with one fix per finding
 test: $(VENV)/.dev ## Run all tests; the policy must be covered completely
 	$(BIN)/python -m pytest --cov=qosqueue.policy --cov-branch --cov-report=term-missing:skip-covered \
 		--cov-fail-under=100 $(ARGS)
+
+test-redis: $(VENV)/.dev ## Run the tests of the scripts and of the transport on the redis-server of this machine
+	BROKER_BINARY=redis-server $(BIN)/python -m pytest tests/differential tests/integration/test_transport.py \
+		tests/integration/test_celery_worker.py $(ARGS)
+
+test-celery: $(VENV)/.run ## Run Celery's and Kombu's own tests through the transport, 20 min (ARGS="-k canvas")
+	@$(BIN)/python -m scripts.celery_suite $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, format and layers
 	$(BIN)/ruff check .

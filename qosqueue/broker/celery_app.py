@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from kombu.connection import Connection
+from kombu.connection import Connection, resolve_aliases
 from kombu.entity import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 
 from qosqueue.broker.address import client_url, kombu_url
+from qosqueue.broker.celery_side import CelerySide
 from qosqueue.broker.leases import LeaseTable
 from qosqueue.policy.terms import LANES, SYSTEM_LANE
 from qosqueue.settings import Settings
@@ -68,6 +69,15 @@ def make_celery(settings: Settings, *, lease_table: LeaseTable | None = None, **
     return app
 
 
+def register_transport() -> None:
+    """Give Kombu the name that SOCKET_SCHEMES puts into a URL, and the one to tell others.
+
+    Flower and exporters look at the scheme of a connection's URL to know how to talk to the broker.
+    """
+    TRANSPORT_ALIASES["qosqueue"] = TRANSPORT
+    resolve_aliases[TRANSPORT] = "redis"
+
+
 def queue_for(settings: Settings, routing_key: str) -> str:
     """The Celery queue that a routing key leads to."""
     return FIFO_QUEUE if settings.order == "fifo" and routing_key != SYSTEM_LANE else routing_key
@@ -79,12 +89,14 @@ def _qos(settings: Settings, lease_table: LeaseTable | None) -> dict[str, Any]:
         "group": settings.group,
         "lease_ms": settings.lease_ms,
         "max_attempts": settings.max_deliveries,
-        "restore_on_close": False,
+        "celery": CelerySide(),
+        # Lost leases are the watchdog's: it sweeps them once for all workers, and leaves a record.
+        "reaps": False,
         "body_encoding": None,
     }
     if lease_table is not None:
         options["lease_table"] = lease_table
-    TRANSPORT_ALIASES["qosqueue"] = TRANSPORT
+    register_transport()
     return {
         "broker_url": kombu_url(settings).replace(*SOCKET_SCHEMES, 1),
         "broker_transport": TRANSPORT,

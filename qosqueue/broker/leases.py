@@ -8,9 +8,10 @@ what is held counts against the capacity of its model.
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import redis
@@ -22,6 +23,7 @@ from qosqueue.policy.reference.message import Delivery
 Outcome = Literal["done", "requeue", "dead"]
 RENEWALS_PER_LEASE = 3
 LOST, CANCELLED = 0, 2
+GRACE_S = 1.0
 LEASE_LOST = "lease lost"
 
 log = structlog.get_logger(__name__)
@@ -54,9 +56,15 @@ class LeaseTable:
         self._held: dict[str, Delivery] = {}
         self._unsettled: list[tuple[str, int, Outcome]] = []
         self._told: set[str] = set()
+        self._idle: list[tuple[float, tuple[str, ...], Callable[[str], bool]]] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._pid = os.getpid()
+
+    def __json__(self) -> dict[str, object]:
+        """What `celery inspect stats` shows of it, among the options of the transport."""
+        return {"held": len(self._held), "capacity": self.capacity}
 
     def hold(self, delivery: Delivery) -> None:
         """Take note of a lease that the dispatch script just gave to this process."""
@@ -95,8 +103,16 @@ class LeaseTable:
                 self._unsettled.append((delivery.tag, delivery.fence, outcome))
                 self._changed.notify()
 
+    def give_back_idle(self, receipts: Iterable[str], runs_on: Callable[[str], bool]) -> None:
+        """Put back what nobody works on, soon: an attempt may just be about to begin, or to be settled."""
+        with self._changed:
+            self._idle.append((time.monotonic() + GRACE_S, tuple(receipts), runs_on))
+            self._changed.notify()
+
     def give_back(self) -> None:
         """Stop renewing and put what is still held back into the queue, at its old place: the process ends."""
+        if os.getpid() != self._pid:
+            return  # a forked child ends: the leases are its parent's
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -116,6 +132,8 @@ class LeaseTable:
                 wait_s = due_s - time.monotonic()
                 if self._unsettled:
                     wait_s = min(wait_s, 0.5)
+                if self._idle:
+                    wait_s = min(wait_s, self._idle[0][0] - time.monotonic())
                 if wait_s > 0 and not self._closed:
                     self._changed.wait(wait_s)
                 if self._closed:
@@ -125,6 +143,7 @@ class LeaseTable:
                     self._renew()
                     due_s = time.monotonic() + interval_s
                 self._settle_what_waits()
+                self._give_back_what_is_idle()
             except redis.RedisError as error:
                 log.warning("leases cannot be renewed now", error=str(error), held=len(self._held))
                 due_s = min(due_s, time.monotonic() + min(interval_s, 0.5))
@@ -164,6 +183,14 @@ class LeaseTable:
                 if first in self._unsettled:
                     self._unsettled.remove(first)
 
+    def _give_back_what_is_idle(self) -> None:
+        while self._idle and self._idle[0][0] <= time.monotonic():
+            with self._changed:
+                _, receipts, runs_on = self._idle.pop(0)
+            for delivery in filter(None, map(self.held, receipts)):
+                if not runs_on(delivery.task):
+                    self.settle(receipt_of(delivery), "requeue")
+
     def _settle(self, tag: str, fence: int, outcome: Outcome) -> None:
         if self._scripts.settle(tag=tag, fence=fence, outcome=outcome) == LOST:
             log.warning("a late settle was refused", tag=tag, fence=fence, outcome=outcome)
@@ -174,13 +201,15 @@ def receipt_of(delivery: Delivery) -> str:
     return f"{delivery.tag}:{delivery.fence}"
 
 
-_tables: dict[tuple[str, str], LeaseTable] = {}
+_tables: dict[tuple[int, str, str], LeaseTable] = {}
 _tables_lock = threading.Lock()
 
 
 def table_of_process(url: str, group: str, connect: Callable[[], redis.Redis], lease_ms: int) -> LeaseTable:
     """The table of this process for one group on one Redis, made when it is first asked for."""
     with _tables_lock:
-        if (url, group) not in _tables:
-            _tables[url, group] = LeaseTable(connect, group, lease_ms=lease_ms)
-        return _tables[url, group]
+        # A forked child has none of its parent's leases, and no thread that renews them.
+        key = os.getpid(), url, group
+        if key not in _tables:
+            _tables[key] = LeaseTable(connect, group, lease_ms=lease_ms)
+        return _tables[key]

@@ -26,13 +26,17 @@ from kombu.utils.json import dumps, loads
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from qosqueue.broker.envelope import envelope_of
+from qosqueue.broker.celery_side import CelerySide
+from qosqueue.broker.envelope import HEADER, envelope_of
 from qosqueue.broker.leases import LeaseTable, receipt_of, table_of_process
+from qosqueue.broker.revocation import Revocation, revoked_by
 from qosqueue.broker.scripts import Scripts, bell_key, dispatch_arguments, to_picked
 from qosqueue.policy.reference.message import Delivery, Nothing, Place
 from qosqueue.policy.terms import LANES, SYSTEM_LANE
 
 PURGE_AT_ONCE = 1000
+REAP_AT_ONCE = 100
+GONE = 1
 OWN_BELL_KEPT_MS = 10_000
 OUR_LANES = frozenset((*LANES, SYSTEM_LANE))
 
@@ -67,12 +71,20 @@ class QoS(stock.QoS):
         self._delivered.clear()
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Give back what is unsettled when a channel closes, unless its attempts run on (`restore_on_close`)."""
-        if self.channel.restore_on_close:
+        """Give back what is unsettled when a channel closes, except the attempts that run on."""
+        if self.channel.celery is None:
             super().restore_unacked_once(stderr)
+            return
+        self._on_collect.cancel()
+        self._flush()
+        if self._delivered:
+            self.channel.leases.give_back_idle(self._delivered, self.channel.celery.runs_on)
+        self._delivered.clear()
 
     def restore_visible(self, start: int = 0, num: int | None = 10, interval: int = 10) -> None:
-        """Lost leases are the watchdog's: it sweeps them once for all workers, and leaves a record."""
+        """Queue lost leases again, unless somebody else sweeps them (`reaps`)."""
+        if self.channel.reaps:
+            self.channel.reap()
 
     def _settle(self, tag: str, outcome: Any) -> None:
         self.channel.leases.settle(tag, outcome)
@@ -89,20 +101,24 @@ class Channel(stock.Channel):
     lease_ms = 15_000
     max_attempts = 3
     lease_table: LeaseTable | None = None
-    # Kombu's rule is True. A Celery worker sets False: when a connection is lost its tasks run on, and the lease
-    # table gives back what is left when the process ends.
-    restore_on_close = True
+    # Knows which tasks run on after their channel was closed; the lease table settles those. Without it the rule is
+    # Kombu's: whatever was delivered is given back.
+    celery: CelerySide | None = None
+    # Whether the consumers queue again what dead ones held. qosqueue's own workers leave that to the watchdog.
+    reaps = True
     from_transport_options: tuple[str, ...] = (  # type: ignore[assignment]
         *stock.Channel.from_transport_options,
         "group",
         "lease_ms",
         "max_attempts",
         "lease_table",
-        "restore_on_close",
+        "celery",
+        "reaps",
     )
 
     _armed: tuple[Place, ...] = ()
     _retry_after_ms: int | None = None
+    _reaped_at = float("-inf")
     _in_poll: Any
     _brpop_sent_at: Any
 
@@ -117,7 +133,12 @@ class Channel(stock.Channel):
         if self.lease_table is not None:
             return self.lease_table
         url = self.connection.client.as_uri(include_password=True)
-        return table_of_process(url, self.group, self._create_client, self.lease_ms)
+        return table_of_process(f"{url}#{self.global_keyprefix}", self.group, self._create_client, self.lease_ms)
+
+    @property
+    def _key(self) -> str:
+        """What all keys of the group begin with. Kombu's client puts the prefix before some commands' keys only."""
+        return f"{self.global_keyprefix}{self.scripts.key}"
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         # Without redis-py's own second tries: whoever publishes hears at once that the broker is away.
@@ -136,9 +157,27 @@ class Channel(stock.Channel):
         envelope = envelope_of(queue, message, self.max_attempts)
         if envelope.delay_ms:
             # The server holds it until then: the worker must not wait once more, by a clock of its own.
-            message["headers"].pop("eta")
-        tag = message["properties"]["delivery_tag"]
-        self.scripts.submit(tag=tag, lane=queue, payload=dumps(message), **vars(envelope))
+            message = {**message, "headers": {**message["headers"], "eta": None}}
+        self.scripts.submit(
+            tag=_tag_in(queue, message["properties"]), lane=queue, payload=dumps(message), **vars(envelope)
+        )
+
+    def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
+        super()._put_fanout(exchange, message, routing_key, **kwargs)
+        # After the broadcast: what a worker takes in between, it refuses.
+        for task in revoked_by(exchange, message, self.decode_body):
+            self._withdraw(task)
+
+    def _withdraw(self, task: str) -> None:
+        """Take a revoked task out of the queue at once, whether a worker listens or not."""
+        payload = self._payload_of(task) if self.celery else None
+        if self.scripts.withdraw(task=task) == GONE and self.celery and payload:
+            self.celery.mark_revoked(Revocation.of(task, loads(payload), self.decode_body))
+
+    def _payload_of(self, task: str) -> bytes | None:
+        client: Any = self.scripts.client
+        tag = client.hget(f"{self.scripts.key}:tasks", task)
+        return client.get(f"{self._key}:body:{tag.decode()}") if tag else None
 
     # -- consuming
 
@@ -184,8 +223,12 @@ class Channel(stock.Channel):
             super()._brpop_start(timeout)
             return
         plumbing = [queue for queue in self.active_queues if not is_lane(queue)]
-        bells = [bell_key(self.group, place) for place in self._armed]
-        stock_lists = [self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in plumbing]
+        bells = [f"{self.global_keyprefix}{bell_key(self.group, place)}" for place in self._armed]
+        stock_lists = [
+            f"{self.global_keyprefix}{self._q_for_pri(queue, priority)}"
+            for priority in self.priority_steps
+            for queue in plumbing
+        ]
         self._brpop_sent_at = monotonic()
         block_s = self.brpop_timeout if timeout is None else timeout
         if self._retry_after_ms is not None:
@@ -195,8 +238,8 @@ class Channel(stock.Channel):
         connection.send_packed_command(
             connection.pack_commands(
                 [
-                    ("BRPOP", self._own_bell, *bells, *stock_lists, block_s or 0),
-                    ("EVALSHA", self.scripts.sha("dispatch"), 1, self.scripts.key, "", *pick),
+                    ("BRPOP", f"{self.global_keyprefix}{self._own_bell}", *bells, *stock_lists, block_s or 0),
+                    ("EVALSHA", self.scripts.sha("dispatch"), 1, self._key, "", *pick),
                 ]
             ),
             check_health=False,
@@ -278,12 +321,22 @@ class Channel(stock.Channel):
             self.leases.settle(message.delivery_tag, "done")
         return message
 
+    def reap(self) -> None:
+        """Sweep lost leases, at most three times in a lease's length."""
+        now = monotonic()
+        if now - self._reaped_at < self.lease_ms / 3000:
+            return
+        self._reaped_at = now
+        reaped = self.scripts.reap(limit=REAP_AT_ONCE)
+        if reaped.requeued or reaped.dead:
+            log.warning("leases were lost", queued_again=list(reaped.requeued), dead_letters=list(reaped.dead))
+
     # -- the queue as a whole
 
     def _size(self, queue: str) -> int:
         if not is_lane(queue):
             return cast(int, super()._size(queue))
-        return self.scripts.client.zcard(f"{self.scripts.key}:arrivals:{queue}")
+        return self.scripts.client.zcard(f"{self._key}:arrivals:{queue}")
 
     def _purge(self, queue: str) -> int:
         if not is_lane(queue):
@@ -320,12 +373,19 @@ def is_lane(queue: str) -> bool:
     return not (queue.endswith(".pidbox") or queue.startswith(("celeryev", "amq.")))
 
 
+def _tag_in(queue: str, properties: dict[str, Any]) -> str:
+    """The tag of a message in one queue: a topic exchange may have put the same message into others too."""
+    tag: str = properties["delivery_tag"]
+    return tag if properties["delivery_info"]["routing_key"] == queue else f"{tag}.{queue}"
+
+
 def _payload(delivery: Delivery) -> Any:
     message = loads(delivery.payload)
     if delivery.fence > 1:
         message["headers"]["redelivered"] = True
         message["properties"]["delivery_info"]["redelivered"] = True
-    # The attempt knows its fence: what it stores is fenced with the same number as what it settles.
-    message["headers"]["qos_fence"] = delivery.fence
+    if HEADER in message["headers"]:
+        # The attempt knows its fence: what it stores is fenced with the same number as what it settles.
+        message["headers"]["qos_fence"] = delivery.fence
     message["properties"]["delivery_tag"] = receipt_of(delivery)
     return message

@@ -30,10 +30,13 @@ NAMES: list[tuple[Any, str, list[str]]] = [
     (stock.QoS, "restore_visible", ["start", "num", "interval"]),
     (virtual.QoS, "append", ["message", "delivery_tag"]),
     (virtual.QoS, "ack", ["delivery_tag"]),
+    (virtual.QoS, "_flush", []),
     (stock.Channel, "_connparams", ["asynchronous"]),
     (stock.Channel, "_create_client", ["asynchronous"]),
     (stock.Channel, "_lookup", ["exchange", "routing_key", "default"]),
     (stock.Channel, "_put", ["queue", "message", "kwargs"]),
+    (stock.Channel, "_put_fanout", ["exchange", "message", "routing_key", "kwargs"]),
+    (stock.Channel, "decode_body", ["body", "encoding"]),
     (stock.Channel, "_get", ["queue"]),
     (stock.Channel, "_brpop_start", ["timeout"]),
     (stock.Channel, "_brpop_read", ["options"]),
@@ -55,12 +58,14 @@ ATTRIBUTES = [
     (stock.Channel, "active_queues"),
     (stock.Channel, "priority_steps"),
     (stock.Channel, "sep"),
+    (stock.Channel, "global_keyprefix"),
     (stock.Channel, "from_transport_options"),
     (stock.Channel, "_in_poll"),
     (stock.Channel, "_brpop_sent_at"),
     (stock.Transport, "brpop_timeout"),
     (stock.Transport, "supports_batch_publish"),
 ]
+QOS_ATTRIBUTES = {"_delivered", "_quick_ack", "_on_collect"}
 
 
 @pytest.mark.parametrize(("owner", "name", "parameters"), NAMES, ids=lambda value: getattr(value, "__name__", ""))
@@ -89,13 +94,13 @@ def test_no_private_name_is_called_that_is_not_listed() -> None:
     tree = ast.parse(Path(transport.__file__).read_text("utf-8"))
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")}
     own = {name for each in (transport.QoS, transport.Channel) for name in vars(each)}
-    known = {name for _, name, _ in NAMES} | {name for _, name in ATTRIBUTES} | {"_delivered", "_quick_ack"}
+    known = {name for _, name, _ in NAMES} | {name for _, name in ATTRIBUTES} | QOS_ATTRIBUTES
     assert {name for name in used if not name.startswith("__")} <= known | own
 
 
-def test_quick_ack_and_delivered_belong_to_a_live_qos() -> None:
-    assert "_quick_ack" in inspect.getsource(virtual.QoS.__init__)
-    assert "_delivered" in inspect.getsource(virtual.QoS.__init__)
+@pytest.mark.parametrize("name", sorted(QOS_ATTRIBUTES))
+def test_the_attributes_of_a_live_qos_are_there(name: str) -> None:
+    assert name in inspect.getsource(virtual.QoS.__init__)
 
 
 def test_versions_and_kind() -> None:

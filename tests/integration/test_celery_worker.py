@@ -69,7 +69,7 @@ class Runs:
         """Whether nothing is left of any message."""
         prefix = f"{self.scripts.key}:"
         names = [key.decode().removeprefix(prefix) for key in self.client.keys(f"{prefix}*")]
-        return not [name for name in names if name not in ("places", "turn") and not name.startswith("bell:of:")]
+        return not [name for name in names if name not in snapshots.KEPT and not name.startswith("bell:")]
 
     def leases(self) -> dict[str, int]:
         """Each leased message and the end of its lease."""
@@ -220,7 +220,7 @@ def test_a_worker_that_stops_leaves_no_lease_behind(make_runs: Any) -> None:
     stopping.join()
     runs.table.give_back()
     state = snapshots.of_redis(runs.client, runs.settings.group)
-    waiting = {key: value for key, value in state.items() if key.startswith("ready")}
+    waiting = {key: value for key, value in state.items() if key.startswith("waiting")}
     ran = len(runs.began) - 1
     assert "leases" not in state
     assert sum(len(value) for value in waiting.values()) == 3 - ran

@@ -160,3 +160,22 @@ def test_leases_outlive_a_server_that_was_away_for_less(own_broker: OwnBroker) -
     eventually(lambda: holder.until() > delivery.lease_until + holder.lease_ms, within_s=10)
     assert holder.stopped == []
     holder.table.give_back()
+
+
+def test_what_nobody_works_on_is_given_back_soon_and_the_rest_is_kept(holder: Holder) -> None:
+    running, idle = holder.lease("running"), holder.lease("idle")
+    holder.table.give_back_idle([receipt_of(running), receipt_of(idle), "unknown:1"], lambda task: task == running.task)
+    assert holder.table.held(receipt_of(idle))
+    eventually(lambda: not holder.table.held(receipt_of(idle)), within_s=5)
+    assert holder.pick().tag == "idle"
+    assert holder.table.held(receipt_of(running))
+
+
+def test_a_forked_child_that_ends_leaves_its_parent_s_leases_alone(holder: Holder) -> None:
+    delivery = holder.lease()
+    child = os.fork()
+    if child == 0:
+        holder.table.give_back()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert holder.scripts.renew(lease_ms=300, leases=[(delivery.tag, delivery.fence)]) == [1]

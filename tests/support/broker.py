@@ -1,11 +1,14 @@
 """Which broker do the tests run on? A real Valkey of their own, in a folder that goes away with them.
 
+BROKER_BINARY names another server on PATH, e.g. redis-server.
+
 Fixtures: `valkey_url` (one server for the session), `redis_client` (bytes, emptied before each test),
 `make_settings(**changes)` and `settings` (a fresh home, that server; the server is emptied too).
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,8 +24,20 @@ from qosqueue.settings import Settings
 MakeSettings = Callable[..., Settings]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def server_binary() -> Iterator[None]:
+    """Every embedded broker of the session is the one that BROKER_BINARY names."""
+    name = os.environ.get("BROKER_BINARY")
+    with pytest.MonkeyPatch.context() as patch:
+        if name:
+            found = shutil.which(name)
+            assert found, f"BROKER_BINARY: there is no {name} on PATH"
+            patch.setattr(embedded, "find_server", lambda: Path(found))
+        yield
+
+
 @pytest.fixture(scope="session")
-def valkey_url() -> Iterator[str]:
+def valkey_url(server_binary: None) -> Iterator[str]:
     """URL (`unix:///…`) of a server that lives as long as the test session."""
     # Not pytest's own folder: its paths are long, and this one is short on every machine.
     home = Path(tempfile.mkdtemp(prefix="qq-"))

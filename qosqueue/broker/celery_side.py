@@ -1,0 +1,46 @@
+"""What does the transport have to know of Celery: which tasks run on, and who waits for a task that was revoked?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, current_app
+from celery.app.task import Context
+from celery.worker import state
+
+from qosqueue.broker.revocation import Revocation
+
+
+class CelerySide:
+    """The Celery app behind a connection; without one, the app that is current.
+
+    It is an option of the transport, so it has to survive what Celery does with those: `inspect stats` writes them as
+    JSON, and a pool with the start method `spawn` pickles them (the app is then the child's own).
+    """
+
+    def __init__(self, app: Celery | None = None) -> None:
+        self._app = app
+
+    def __json__(self) -> str:
+        return type(self).__name__
+
+    def __reduce__(self) -> tuple[type[CelerySide], tuple[()]]:
+        return CelerySide, ()
+
+    def runs_on(self, task: str) -> bool:
+        """Whether this process's worker goes on with a task whose channel was closed.
+
+        When a connection is lost, Celery finishes what has begun and forgets what it had only reserved or kept for its
+        ETA. When the worker stops, its pool may still begin what was reserved: then all is kept until the process ends.
+        """
+        stopping = any(asked not in (None, False) for asked in (state.should_stop, state.should_terminate))
+        return stopping or any(request.id == task for request in tuple(state.active_requests))
+
+    def mark_revoked(self, revocation: Revocation) -> None:
+        """Store REVOKED for a task that no worker will ever meet, and tell its chord: whoever waits hears of it."""
+        body = revocation.body
+        embedded: dict[str, Any] = body[2] if isinstance(body, list) and len(body) == 3 else {}
+        context = Context({**revocation.headers, **embedded})
+        (self._app or current_app).backend.mark_as_revoked(
+            revocation.task, "revoked", request=context, store_result=not revocation.headers.get("ignore_result")
+        )

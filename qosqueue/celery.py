@@ -1,0 +1,45 @@
+"""How does any Celery project put its tasks into the order? With `configure(app)`, and a header where a task is sent.
+
+docs/howto/adopt-in-a-celery-project.md shows a whole project. Nothing else of qosqueue is needed: no watchdog, no SQL.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+
+from qosqueue.broker.celery_app import SOCKET_SCHEMES, TRANSPORT, register_transport
+from qosqueue.broker.celery_side import CelerySide
+
+REAPS_PER_LEASE = 3
+
+
+def configure(app: Celery, *, group: str = "qosqueue", lease_ms: int = 15_000, **options: Any) -> Celery:
+    """Put all queues of `app` into the order of `group`; returns the app.
+
+    Call it after the app's own configuration was given, in every process: those that send and those that work. The
+    broker URL stays an ordinary `redis://`, `rediss://` or `redis+socket://` one. `group` is the hash tag of all keys:
+    projects with different groups share a server without meeting. A worker that dies keeps its tasks for at most
+    `lease_ms`. `options` are further transport options, e.g. `max_attempts=5`.
+
+    The worker fetches a task only when a process or thread of its pool is free for it. `task_acks_late` stays as the
+    project has it: with it a killed worker's tasks run again; without it they are lost, as everywhere in Celery.
+    """
+    register_transport()
+    url = app.conf.broker_url
+    app.conf.update(
+        broker_url=url.replace(*SOCKET_SCHEMES, 1) if isinstance(url, str) else url,
+        broker_transport=TRANSPORT,
+        broker_transport_options={
+            "unacked_restore_interval": lease_ms / 1000 / REAPS_PER_LEASE,
+            **app.conf.broker_transport_options,
+            "group": group,
+            "lease_ms": lease_ms,
+            "celery": CelerySide(app),
+            **options,
+        },
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+    )
+    return app

@@ -1,0 +1,7 @@
+"""The app that `celery -A tests.support.compat_app` finds."""
+
+import os
+
+from tests.support.compat_tasks import make_app
+
+app = make_app(os.environ["COMPAT_REDIS_URL"])
