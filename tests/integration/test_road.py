@@ -55,7 +55,7 @@ def left(road: Road) -> set[str]:
     """What the group holds of requests: nothing, once all have ended."""
     prefix = f"{{{road.settings.group}}}:"
     names = {key.decode().removeprefix(prefix) for key in road.services.redis.keys(f"{prefix}*")}
-    kept = ("places", "turn", "replica", "beat", "bell:of", "quota", "reply:", "cancel")
+    kept = (*snapshots.KEPT, "pool:", "replica", "beat", "bell:of", "quota", "reply:", "cancel")
     return {name for name in names if not name.startswith(kept) and "system" not in name}
 
 
@@ -183,7 +183,7 @@ def test_a_job_that_waits_past_its_time_expires_with_an_answer(road: Road) -> No
     assert expired.error is not None
     assert (expired.error["status"], expired.error["code"]) == (504, "deadline_exceeded")
     # With no worker to hear it, the lane's bell stays rung. The sweep's own message goes after the record is told.
-    eventually(lambda: left(road) <= {"bell:vip.light:sim"}, within_s=5)
+    eventually(lambda: left(road) <= {"bell:9:vip.light:sim"}, within_s=5)
 
 
 def test_sigterm_finishes_what_runs_and_leaves_the_rest_queued(road: Road) -> None:
