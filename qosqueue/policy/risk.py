@@ -6,8 +6,8 @@
 SLO-Oriented Large Language Model Serving", SoCC 2024); `slack` is the time until it must start. The second term is what
 the order itself says: a key long before the instant by which the request must start is served in time even while the
 head of the order is late, and one after it is what the order gives up first. A logistic curve stands for the normal
-one (they differ by less than .01), because its weights can be learned from one outcome at a time. The first weights and the
-square root were found in simulation (docs/design/fairness.md).
+one (they differ by less than .01), because its weights can be learned from one outcome at a time. The first weights
+and the square root were found in simulation (docs/design/fairness.md).
 
 Nothing of it enters a key: it changes with time. Instants in ms since the epoch.
 """

@@ -1,7 +1,7 @@
 """What do wrong predictions of the service cost, and does the risk of missing the start budget come true?
 
-    loss_at_sigma_06        share started in budget with exact predictions, less that with sigma .6, at rho 1.2; the same
-                            at other loads as loss_at_rho_...
+    loss_at_sigma_06        share started in budget with exact predictions, less that with sigma .6, at rho 1.2; at
+                            other loads as loss_at_rho_...
     risk_calibration_error  expected calibration error, in ten equal bins, of the risk told once, at each request's
                             arrival, over loads of .7 to 1.3 together
     risk_auc                probability that a request that was late had been told a higher risk than one that was not

@@ -1,8 +1,8 @@
 """What risk does the order see for each request as it arrives, and does it come true?
 
-The rule is qosqueue's own; beside it the risk of each request is told, once, from what the order knows just before the request joins:
-the first key and the number of each tier's live row, and the pool's terms. Each outcome teaches the weights as soon as it is known: a
-start within the budget, or the end of the budget without one.
+The rule is qosqueue's own; beside it the risk of each request is told, once, from what the order knows as the request
+joins: its key, the first key and the number of each tier's live row, and the pool's terms. Each outcome teaches the
+weights as soon as it is known: a start within the budget, or the end of the budget without one.
 """
 
 from __future__ import annotations
