@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from qosqueue.policy.terms import Tier
+from scripts.bench.sim.calibration import bins
 
 WIDTH_IN, HEIGHT_IN = 8.0, 4.5
 COLOURS: Mapping[Tier, str] = {Tier.VIP: "#c62828", Tier.STANDARD: "#1565c0", Tier.BASIC: "#2e7d32"}
@@ -52,6 +53,20 @@ def shares_over_time(
         panel.set(xlabel="minute", title=name)
     axes[0].set_ylabel("part of the pool less contract")
     axes[0].legend(fontsize="small")
+    _write(figure, path)
+
+
+def reliability(path: Path, told: Sequence[float], came: Sequence[bool]) -> None:
+    """What was told against what was seen, a point a tenth with its count; on the line both are equal."""
+    figure, axes = _axes(1)
+    parts = bins(told, came)
+    axes[0].plot([0, 1], [0, 1], color="#555555", linestyle="--", linewidth=RIVALS_WIDTH)
+    axes[0].plot([part.told for part in parts], [part.seen for part in parts], "o-", linewidth=OURS_WIDTH)
+    for part in parts:
+        axes[0].annotate(
+            f"{part.count}", (part.told, part.seen), (8, -12), textcoords="offset points", fontsize="small"
+        )
+    axes[0].set(xlabel="risk told at arrival", ylabel="share that started late", xlim=(0, 1), ylim=(0, 1))
     _write(figure, path)
 
 

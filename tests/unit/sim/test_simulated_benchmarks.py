@@ -26,6 +26,7 @@ FIGURES = {
     "harvest": {"idle_used", "online_loss", "vip_p99_ratio", "batch_in_window"},
     "light": {"worst_vs_fifo"},
     "binding": {"misses_vs_jsq"},
+    "prediction": {"loss_at_sigma_06", "risk_calibration_error", "risk_auc"},
     "fairness": {"contract_shortfall", "jain", "sharded_flood_quiet_in_slo"},
 }
 
