@@ -21,6 +21,7 @@ from qosqueue.service.jobs import Jobs
 from qosqueue.service.online import Online
 from qosqueue.service.pools import Pools
 from qosqueue.service.queues import Queues
+from qosqueue.service.shares import Shares
 from qosqueue.service.users import Users
 from qosqueue.service.watchdog import Watchdog
 from qosqueue.service.withdrawals import Withdrawals
@@ -67,13 +68,14 @@ def build(settings: Settings) -> Services:
     publisher = Publisher(make_celery(settings), settings)
     queues = Queues(scripts, replicas, stock_order=settings.order == "fifo")
     attempts = Attempts(record)
+    shares = Shares(scripts, store)
     reader = ReplyReader(lambda: connect(settings), settings.group)
     return Services(
         settings=settings,
         store=store,
         redis=client,
         scripts=scripts,
-        accounts=Accounts(store),
+        accounts=Accounts(store, tell=shares.tell),
         users=Users(store),
         catalog=catalog,
         admission=admission,
@@ -82,5 +84,5 @@ def build(settings: Settings) -> Services:
         queues=queues,
         replicas=replicas,
         attempts=attempts,
-        watchdog=Watchdog(scripts, store, record, attempts, queues, Pools(scripts, replicas)),
+        watchdog=Watchdog(scripts, store, record, attempts, queues, Pools(scripts, replicas), shares),
     )

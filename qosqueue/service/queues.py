@@ -52,10 +52,8 @@ class Queues:
     def lanes(self) -> list[LaneView]:
         """Every lane, also the empty ones."""
         try:
-            seconds, micros = self._client.time()
-            now_ms = int(seconds) * 1000 + int(micros) // 1000
-            running: Any = self._client.hgetall(f"{self._key}:running")
-            in_flight = {_text(name)[2:]: int(count) for name, count in running.items() if name.startswith(b"l:")}
+            now_ms = self._scripts.server_ms()
+            in_flight = {name[2:]: count for name, count in self._scripts.running().items() if name.startswith("l:")}
             depths = self._depths()
             names = [*LANES, SYSTEM_LANE, *sorted(set(depths) - {*LANES, SYSTEM_LANE})]
             return [self._lane(name, depths.get(name, Counter()), now_ms, in_flight.get(name, 0)) for name in names]

@@ -243,9 +243,13 @@ class ReferenceQueue:
         else:
             self.standing.ring_all()
 
-    def share(self, organisation: str, share: Share) -> None:
-        """What an organisation was promised; counts from its next request on (see `rerank`, `charge`)."""
-        self.standing.claims.shares[organisation] = share
+    def share(self, organisation: str, share: Share | None) -> None:
+        """What an organisation was promised (None: nothing of its own any more); counts from its next request on (see
+        `rerank`, `charge`)."""
+        if share is None:
+            self.standing.claims.shares.pop(organisation, None)
+        else:
+            self.standing.claims.shares[organisation] = share
 
     def pool(self, model: str, terms: order.PoolTerms) -> None:
         """What the order knows of a model's pool."""
