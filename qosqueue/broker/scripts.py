@@ -130,7 +130,8 @@ class Scripts:
         """Move a queued message: 1, or 0 if the task is not queued.
 
         `priority` and `budget_ms` (from its arrival) replace its own; `boost` is a priority that counts for `boost_ms`
-        (0 ends a boost); `charge` decides its penalty afresh, with the shares of now.
+        (0 ends a boost); `charge` decides its penalty afresh, with the shares of now, for what was
+        claimed before it when it joined.
         """
         new = ["" if value is None else value for value in (priority, budget_ms, boost)]
         return int(self._call("rerank", now_ms, task, *new, boost_ms, int(charge)))

@@ -161,7 +161,8 @@ class ReferenceQueue:
         """Move a queued message: 1, or 0 if the task is not queued.
 
         `priority` and `budget_ms` (from its arrival) replace its own; `boost` is a priority that counts for `boost_ms`
-        (0 ends a boost); `charge` decides its penalty afresh, with the shares of now.
+        (0 ends a boost); `charge` decides its penalty afresh, with the shares of now, for what was
+        claimed before it when it joined.
         """
         message = self.messages.get(self.tasks.get(task, ""))
         if message is None or message.state is not State.QUEUED:
@@ -190,7 +191,7 @@ class ReferenceQueue:
             message.expires += now - message.arrival
         message.arrival = now
         message.attempts = 0
-        message.penalty = None
+        message.penalty, message.in_profile, message.claimed = None, False, None
         self.standing.enter(now, message)
         return 1
 
