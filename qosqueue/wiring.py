@@ -16,11 +16,15 @@ from qosqueue.service.accounts import Accounts
 from qosqueue.service.admission import Admission
 from qosqueue.service.attempts import Attempts
 from qosqueue.service.catalog import Catalog
+from qosqueue.service.dead_letters import DeadLetters
 from qosqueue.service.finished import FinishedRequests
 from qosqueue.service.jobs import Jobs
+from qosqueue.service.limits import Limits
 from qosqueue.service.online import Online
 from qosqueue.service.pools import Pools
 from qosqueue.service.queues import Queues
+from qosqueue.service.reranks import Reranks
+from qosqueue.service.shares import Shares
 from qosqueue.service.users import Users
 from qosqueue.service.watchdog import Watchdog
 from qosqueue.service.withdrawals import Withdrawals
@@ -46,6 +50,9 @@ class Services:
     queues: Queues
     replicas: Replicas
     attempts: Attempts
+    limits: Limits
+    dead_letters: DeadLetters
+    reranks: Reranks
     watchdog: Watchdog
 
     def close(self) -> None:
@@ -67,13 +74,14 @@ def build(settings: Settings) -> Services:
     publisher = Publisher(make_celery(settings), settings)
     queues = Queues(scripts, replicas, stock_order=settings.order == "fifo")
     attempts = Attempts(record)
+    shares = Shares(scripts, store)
     reader = ReplyReader(lambda: connect(settings), settings.group)
     return Services(
         settings=settings,
         store=store,
         redis=client,
         scripts=scripts,
-        accounts=Accounts(store),
+        accounts=Accounts(store, tell=shares.tell),
         users=Users(store),
         catalog=catalog,
         admission=admission,
@@ -82,5 +90,8 @@ def build(settings: Settings) -> Services:
         queues=queues,
         replicas=replicas,
         attempts=attempts,
-        watchdog=Watchdog(scripts, store, record, attempts, queues, Pools(scripts, replicas)),
+        limits=Limits(scripts, store, shares),
+        dead_letters=DeadLetters(scripts, record, store),
+        reranks=Reranks(scripts, record, store),
+        watchdog=Watchdog(scripts, store, record, attempts, queues, Pools(scripts, replicas), shares),
     )

@@ -62,7 +62,7 @@ class AttemptRunner:
         """Run one attempt. Raises StoreUnavailable or redis.RedisError if its outcome could not be written down:
         then the message must stay unsettled, and comes back when its lease ends."""
         sink = self._sink(request, fence)
-        if now_ms() > request["expires_ms"]:
+        if now_ms() > request["expires_ms"] and sink.is_late():
             sink.failed(EXPIRED)
             return
         attempt = _Running(request["id"], fence)

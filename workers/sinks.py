@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 class Sink(Protocol):
     """Where an attempt's events go: the job's row, or the reply stream of a waiting client."""
 
+    def is_late(self) -> bool:
+        """Whether the request's time to live is over, if that is what its message says."""
+
     def begin(self) -> dict[str, Any] | None:
         """The request's body, or None if this attempt must not run."""
 
@@ -52,6 +55,12 @@ class JobSink:
         self._created_ms = request["created_ms"]
         self._fence = fence
         self._worker = worker
+
+    @patiently
+    def is_late(self) -> bool:
+        """The row has the last word: a job that was replayed got its time again, and its message cannot say so."""
+        expires_ms = self._attempts.expires_ms(self._job_id)
+        return expires_ms is None or now_ms() > expires_ms
 
     @patiently
     def begin(self) -> dict[str, Any] | None:
@@ -93,6 +102,9 @@ class ReplySink:
         self._request = request
         self._worker = worker
         self._streams = request["stream"]
+
+    def is_late(self) -> bool:
+        return True
 
     def begin(self) -> dict[str, Any] | None:
         queued_ms = now_ms() - self._request["created_ms"]

@@ -23,8 +23,11 @@ class Publisher:
         self._app = app
         self._settings = settings
 
-    def publish(self, request_id: str, model: str, tenant: str, profile: Profile, request: dict[str, Any]) -> None:
-        """Queue one request of a tenant (its id); `request` is the only argument of the task, as JSON.
+    def publish(
+        self, request_id: str, model: str, tenant: str, organisation: str, profile: Profile, request: dict[str, Any]
+    ) -> None:
+        """Queue one request of a tenant (its id), which counts as one with all of its organisation; `request` is the
+        only argument of the task, as JSON.
 
         Raises BrokerUnavailable if the broker is away or full. The message may be queued all the same when only
         the answer was lost: the caller's record must then be final before a worker looks at it.
@@ -43,7 +46,7 @@ class Publisher:
                 headers=qos_header(
                     model=model,
                     tenant=tenant,
-                    organisation=tenant,
+                    organisation=organisation,
                     priority=profile.priority,
                     batch=profile.task_type is TaskType.BATCH,
                     budget_ms=profile.latency_budget_ms,

@@ -16,6 +16,7 @@ import redis
 
 from qosqueue.policy import order
 from qosqueue.policy.reference.claims import Share
+from qosqueue.policy.reference.limits import Limit
 from qosqueue.policy.reference.message import Aged, Delivery, Nothing, Place, Reaped
 from qosqueue.policy.terms import PRIORITY_RANGES, TIERS
 
@@ -129,10 +130,19 @@ class Scripts:
         """Move a queued message: 1, or 0 if the task is not queued.
 
         `priority` and `budget_ms` (from its arrival) replace its own; `boost` is a priority that counts for `boost_ms`
-        (0 ends a boost); `charge` decides its penalty afresh, with the shares of now.
+        (0 ends a boost); `charge` decides its penalty afresh, with the shares of now, for what was
+        claimed before it when it joined.
         """
         new = ["" if value is None else value for value in (priority, budget_ms, boost)]
         return int(self._call("rerank", now_ms, task, *new, boost_ms, int(charge)))
+
+    def recharge(self, tasks: Iterable[str]) -> int:
+        """`rerank` with `charge` for many tasks in one round trip; how many of them were queued."""
+        rerank = cast(Callable[..., Any], self._scripts["rerank"])
+        with self.client.pipeline(transaction=False) as pipe:
+            for task in tasks:
+                rerank(keys=[self.key], args=["", task, "", "", "", 0, 1], client=pipe)
+            return sum(map(int, pipe.execute()))
 
     def replay(self, *, task: str, now_ms: int | None = None) -> int:
         """Queue a dead letter again, as if it had just arrived, with all its attempts: 1, or 0 if it is not dead."""
@@ -162,11 +172,43 @@ class Scripts:
         lifts the limit. It counts from the next pick on, for what is queued too."""
         self._call("limit", now_ms, name, "" if most is None else most, for_ms)
 
-    def share(self, organisation: str, share: Share) -> None:
-        """What an organisation was promised; counts from its next request on (see `rerank`, `charge`)."""
+    def limits(self) -> dict[str, Limit]:
+        """Every limit by its name, also one that has ended."""
+        found = cast(Any, self.client.hgetall(f"{self.key}:limits"))
+        limits = {}
+        for name, told in found.items():
+            most, _, until = told.partition(b":")
+            limits[name.decode()] = Limit(int(most), int(until))
+        return limits
+
+    def running(self) -> dict[str, int]:
+        """How many attempts run under each name that a limit may have."""
+        found = cast(Any, self.client.hgetall(f"{self.key}:running"))
+        return {name.decode(): int(count) for name, count in found.items()}
+
+    def share(self, organisation: str, share: Share | None) -> None:
+        """What an organisation was promised (None: nothing of its own any more); counts from its next request on (see
+        `rerank`, `charge`)."""
+        if share is None:
+            self.client.hdel(f"{self.key}:shares", organisation)
+            return
         allowance = "" if share.allowance_q10 is None else share.allowance_q10
         told = f"{share.contract_q10}:{allowance}:{min(share.steepness_q10, order.STEEPEST_Q10)}"
         self.client.hset(f"{self.key}:shares", organisation, told)
+
+    def shares(self) -> dict[str, Share]:
+        """What each organisation was promised that was promised anything."""
+        found = cast(Any, self.client.hgetall(f"{self.key}:shares"))
+        shares = {}
+        for name, told in found.items():
+            contract, allowance, steepness = told.split(b":")
+            shares[name.decode()] = Share(int(contract), int(allowance) if allowance else None, int(steepness))
+        return shares
+
+    def server_ms(self) -> int:
+        """The server's clock, in ms since the epoch."""
+        seconds, micros = cast(Any, self.client.time())
+        return int(seconds) * 1000 + int(micros) // 1000
 
     def pool(self, model: str, terms: order.PoolTerms) -> None:
         """What the order knows of a model's pool."""

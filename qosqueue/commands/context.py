@@ -7,15 +7,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import typer
 
-from qosqueue.errors import InvalidField, QosqueueError, StoreUnavailable
+from qosqueue.broker.address import connect, socket_path
+from qosqueue.broker.scripts import Scripts
+from qosqueue.errors import BrokerUnavailable, InvalidField, QosqueueError, StoreUnavailable
 from qosqueue.service.accounts import Accounts
 from qosqueue.service.audit import Audit
 from qosqueue.service.catalog import Catalog
+from qosqueue.service.shares import Shares
 from qosqueue.service.users import Users
-from qosqueue.settings import load_settings
+from qosqueue.settings import Settings, load_settings
+from qosqueue.store.records import Tenant
 from qosqueue.store.schema import is_current, sqlite_file
 from qosqueue.store.session import Store, open_store
 
@@ -42,17 +47,30 @@ def open_services() -> Iterator[RecordServices]:
     line on stderr and the end of the command: exit code 2 for a value out of range, 1 for all else.
     """
     try:
-        url = load_settings().sql_url()
+        settings = load_settings()
+        url = settings.sql_url()
         require_current(url)
         store = open_store(url)
         try:
-            yield RecordServices(store, Accounts(store), Catalog(store), Users(store), Audit(store))
+            accounts = Accounts(store, tell=partial(_tell, settings, store))
+            yield RecordServices(store, accounts, Catalog(store), Users(store), Audit(store))
         finally:
             store.close()
     except InvalidField as error:
         raise failure(str(error), USAGE) from error
     except QosqueueError as error:
         raise failure(str(error), FAILED) from error
+
+
+def _tell(settings: Settings, store: Store, tenant: Tenant) -> None:
+    """Let the order hear of a tenant's change at once; if its broker is away, let the person hear of that."""
+    if settings.redis_url is None and not socket_path(settings).exists():
+        return  # nothing is up that could be late: the watchdog looks at the record when it starts
+    with connect(settings) as client:
+        try:
+            Shares(Scripts(client, settings.group), store).refresh(tenant)
+        except (BrokerUnavailable, StoreUnavailable) as error:
+            print(f"qosqueue: recorded, and counts from the watchdog's next sweep on: {error}", file=sys.stderr)
 
 
 def actor() -> str:

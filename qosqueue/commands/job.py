@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from qosqueue.commands.context import actor
+from qosqueue.commands.context import USAGE, actor, failure
 from qosqueue.commands.output import JsonOption, print_json, print_table
 from qosqueue.commands.running import open_running
 from qosqueue.policy.lifecycle import TERMINAL
@@ -53,6 +53,46 @@ def cancel(job_id: JobId, json: JsonOption = False) -> None:
     if not json and job.status not in TERMINAL:
         print("told to stop; it ends within a moment", file=sys.stderr)
     _show(job, json)
+
+
+@app.command()
+def replay(job_id: JobId, json: JsonOption = False) -> None:
+    """Queue a dead letter again, with all its attempts and its time to live; `qosqueue queue dead` lists them.
+
+    The job's row goes from failed to queued. A synchronous request is refused: nobody waits for its answer.
+    """
+    with open_running() as services:
+        letter = services.dead_letters.replay(job_id, actor=actor())
+    if json:
+        print_json({"task": letter.task, "lane": letter.lane, "status": "queued"})
+    else:
+        print(f"queued again: {letter.task} in {letter.lane}")
+
+
+@app.command()
+def rerank(
+    job_id: JobId,
+    priority: Annotated[
+        int | None, typer.Option(help="another priority, one of its tier's: vip 0-2, standard 3-6, basic 7-9")
+    ] = None,
+    budget_ms: Annotated[int | None, typer.Option(help="another start budget, in ms from its arrival")] = None,
+    boost: Annotated[
+        int | None, typer.Option(help="a priority that counts for a time; any, 0-9: a boost may leave the tier's range")
+    ] = None,
+    boost_s: Annotated[int | None, typer.Option(help="for so many seconds; 0 ends a boost")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Move a job that waits. What runs, or has ended, is left alone."""
+    given = {"priority": priority, "budget_ms": budget_ms, "boost": boost, "boost_s": boost_s}
+    moved = {field: value for field, value in given.items() if value is not None}
+    if not moved:
+        raise failure("job rerank: expected --priority, --budget-ms or --boost with --boost-s, got none", USAGE)
+    with open_running() as services:
+        services.reranks.rerank(job_id, actor=actor(), **given)
+    if json:
+        print_json({"task": job_id} | moved)
+    else:
+        print(f"moved: {job_id} ({', '.join(f'{field} {value}' for field, value in moved.items())})")
 
 
 def _show(job: Job, json: bool) -> None:

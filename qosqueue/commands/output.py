@@ -34,7 +34,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> No
 
 
 def _is_instant(column: str) -> bool:
-    return column.endswith("ed_ms")
+    return column.endswith(("ed_ms", "until_ms"))
 
 
 def _heading(column: str) -> str:

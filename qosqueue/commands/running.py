@@ -7,20 +7,25 @@ from contextlib import contextmanager
 
 import redis
 
-from qosqueue.commands.context import require_current
-from qosqueue.errors import BrokerUnavailable
+from qosqueue.commands.context import USAGE, failure, require_current
+from qosqueue.errors import BrokerUnavailable, InvalidField
 from qosqueue.settings import load_settings
 from qosqueue.wiring import Services, build
 
 
 @contextmanager
 def open_running() -> Iterator[Services]:
-    """The services for the settings of the shell; raises QosqueueError with one line, also for Redis errors inside."""
+    """The services for the settings of the shell; raises QosqueueError with one line, also for Redis errors inside.
+
+    A value out of range inside ends the command with exit code 2.
+    """
     settings = load_settings()
     require_current(settings.sql_url())
     services = build(settings)
     try:
         yield services
+    except InvalidField as error:
+        raise failure(str(error), USAGE) from error
     except redis.RedisError as error:
         raise BrokerUnavailable(f"the broker does not answer: {error}; is `qosqueue up` running?") from error
     finally:

@@ -9,7 +9,7 @@ import typer
 
 from qosqueue.commands.context import USAGE, actor, failure, open_services
 from qosqueue.commands.output import JsonOption, print_json, print_table
-from qosqueue.service.accounts import OPTIONAL_RANGES
+from qosqueue.service.accounts import CLEARABLE
 from qosqueue.store.records import Tenant
 
 app = typer.Typer(help="Who is billed and treated fairly.", no_args_is_help=True)
@@ -23,16 +23,27 @@ COLUMNS = (
     "success_target_percent",
     "requests_per_minute",
     "tokens_per_minute",
+    "organisation",
+    "contracted_percent",
+    "max_running",
     "enabled",
 )
 
 TierText = Annotated[str, typer.Option("--tier", metavar="vip|standard|basic", help="the tenant's class")]
 NewTier = Annotated[str | None, typer.Option("--tier", metavar="vip|standard|basic", help="the tenant's class")]
-Weight = Annotated[int | None, typer.Option(help="share against others of the tier (1-1000); else the tier's")]
+Weight = Annotated[
+    int | None, typer.Option(help="1-1000, else the tier's; of twice as much an excess costs half the place")
+]
 OnlineTarget = Annotated[int | None, typer.Option(help="first answer of online requests within so many ms")]
 SuccessTarget = Annotated[int | None, typer.Option(help="percent of requests that must succeed in time")]
 Requests = Annotated[int | None, typer.Option(help="limit of requests a minute")]
 Tokens = Annotated[int | None, typer.Option(help="limit of tokens a minute")]
+Organisation = Annotated[str | None, typer.Option(help="tenants of one organisation count as one in the order")]
+Contracted = Annotated[
+    int | None,
+    typer.Option(help="percent of each pool that it may claim without losing place; all come to 100 at most"),
+]
+MaxRunning = Annotated[int | None, typer.Option(help="at most so many of its requests run at once; 0 lets none begin")]
 
 
 @app.command()
@@ -44,6 +55,9 @@ def create(
     success_target_percent: SuccessTarget = None,
     requests_per_minute: Requests = None,
     tokens_per_minute: Tokens = None,
+    organisation: Organisation = None,
+    contracted_percent: Contracted = None,
+    max_running: MaxRunning = None,
     json: JsonOption = False,
 ) -> None:
     """Make a tenant."""
@@ -57,6 +71,9 @@ def create(
             success_target_percent=success_target_percent,
             requests_per_minute=requests_per_minute,
             tokens_per_minute=tokens_per_minute,
+            organisation=organisation,
+            contracted_percent=contracted_percent,
+            max_running=max_running,
         )
     _show(tenant, json)
 
@@ -82,10 +99,13 @@ def update(
     success_target_percent: SuccessTarget = None,
     requests_per_minute: Requests = None,
     tokens_per_minute: Tokens = None,
+    organisation: Organisation = None,
+    contracted_percent: Contracted = None,
+    max_running: MaxRunning = None,
     enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="whether its keys work")] = None,
     clear: Annotated[
         list[str] | None,
-        typer.Option(metavar="FIELD", help=f"take a target or limit away: {', '.join(OPTIONAL_RANGES)}; repeatable"),
+        typer.Option(metavar="FIELD", help=f"take away one of {', '.join(CLEARABLE)}; repeatable"),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -98,12 +118,15 @@ def update(
         "success_target_percent": success_target_percent,
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
+        "organisation": organisation,
+        "contracted_percent": contracted_percent,
+        "max_running": max_running,
         "enabled": enabled,
     }
     changes: dict[str, object] = {field: value for field, value in given.items() if value is not None}
     for field in clear or []:
-        if field not in OPTIONAL_RANGES:
-            raise failure(f"--clear: expected one of {', '.join(OPTIONAL_RANGES)}, got {field!r}", USAGE)
+        if field not in CLEARABLE:
+            raise failure(f"--clear: expected one of {', '.join(CLEARABLE)}, got {field!r}", USAGE)
         if field in changes:
             raise failure(f"{field}: expected a new value or --clear, got both", USAGE)
         changes[field] = None

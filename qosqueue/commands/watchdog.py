@@ -55,10 +55,5 @@ def _in_words(outcome: dict[str, Any]) -> str:
     """How many of each kind, as `requeued 2, expired 1`; a dash for nothing; of a failed run, why."""
     if "error" in outcome:
         return f"failed: {outcome['error']}"
-    words = [f"{what} {_count(done)}" for what, done in outcome.items() if done and what != NO_COUNT]
+    words = [f"{what} {len(done)}" for what, done in outcome.items() if done and what != NO_COUNT]
     return ", ".join(words) or "-"
-
-
-def _count(done: Any) -> int:
-    # What was lifted comes by lane.
-    return sum(map(len, done.values())) if isinstance(done, dict) else len(done)

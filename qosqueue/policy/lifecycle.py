@@ -33,6 +33,7 @@ class JobEvent(StrEnum):
     ERRORED = "errored"
     CANCEL = "cancel"
     DEADLINE_PASSED = "deadline_passed"
+    REPLAYED = "replayed"
 
 
 TRANSITIONS: dict[JobStatus, dict[JobEvent, JobStatus]] = {
@@ -59,13 +60,15 @@ TRANSITIONS: dict[JobStatus, dict[JobEvent, JobStatus]] = {
         JobEvent.DEADLINE_PASSED: JobStatus.EXPIRED,
     },
     JobStatus.SUCCEEDED: {},
-    JobStatus.FAILED: {},
+    # Only where its message is kept as a dead letter: an operator gives it all its attempts again.
+    JobStatus.FAILED: {JobEvent.REPLAYED: JobStatus.QUEUED},
     JobStatus.CANCELLED: {},
     JobStatus.EXPIRED: {},
     JobStatus.REJECTED: {},
 }
 
-TERMINAL = frozenset(status for status, moves in TRANSITIONS.items() if not moves)
+# What ended stays so, whatever happens to it; that somebody may replay it makes no client wait.
+TERMINAL = frozenset(status for status, moves in TRANSITIONS.items() if set(moves) <= {JobEvent.REPLAYED})
 
 
 # An event leads to one status wherever it is legal: an UPDATE can set it without reading the row first.

@@ -132,6 +132,16 @@ def penalty_ms(excess: int, slope_q20: int, steepness_q10: int) -> int:
     return (min(excess, LARGEST_EXCESS) * slope_q20 >> 20) * steepness_q10 >> 10
 
 
+def contract_q10(percent: int) -> int:
+    """A contracted share of whole percent, in 1/1024 of each pool."""
+    return percent * Q10 // 100
+
+
+def steepness_q10(default_weight: int, weight: int) -> int:
+    """How steeply an excess counts, in 1/1024: a tenant of twice its tier's weight loses half the place."""
+    return min(max(1, default_weight * Q10 // weight), STEEPEST_Q10)
+
+
 def key_ms(arrival_ms: int, priority: int, budget_ms: int, cost_ms: int, size_q10: int, penalty: int) -> int:
     """D: the instant, in ms since the epoch, that sorts a request."""
     if budget_ms == 0:

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -15,6 +15,7 @@ from qosqueue.errors import Conflict, InvalidField, NotFound, StoreUnavailable
 from qosqueue.policy.terms import MAX_BUDGET_MS, Tier
 from qosqueue.service import audit
 from qosqueue.service.fields import (
+    ORGANISATION_NAME,
     TENANT_NAME,
     checked_choice,
     checked_flag,
@@ -41,20 +42,36 @@ OPTIONAL_RANGES: dict[str, tuple[int, int]] = {
     "success_target_percent": (1, 100),
     "requests_per_minute": (1, 10**9),
     "tokens_per_minute": (1, 10**12),
+    "contracted_percent": (0, 100),
+    "max_running": (0, 1_000_000),
 }
-CHANGEABLE = ("name", "tier", "weight", *OPTIONAL_RANGES, "enabled")
+# What a tenant need not have, and may be taken from it again.
+CLEARABLE = (*OPTIONAL_RANGES, "organisation")
+CHANGEABLE = ("name", "tier", "weight", *CLEARABLE, "enabled")
+ALL_PERCENT = 100
+
+
+def unheard(_: Tenant) -> None:
+    """Nobody is told of a change: for a record without a broker beside it."""
 
 
 class Accounts:
     """Tenants and their keys. Every change leaves an audit entry in the same transaction.
 
-    All methods raise StoreUnavailable when the record is away, `authenticate` only for keys it has not seen.
+    `tell` is called after a tenant was made or changed, for the order to hear of it at once. All methods raise
+    StoreUnavailable when the record is away, `authenticate` only for keys it has not seen.
     """
 
     def __init__(
-        self, store: Store, *, keep_ms: int = KEEP_MS, monotonic_clock_ms: Callable[[], int] = monotonic_ms
+        self,
+        store: Store,
+        *,
+        tell: Callable[[Tenant], None] = unheard,
+        keep_ms: int = KEEP_MS,
+        monotonic_clock_ms: Callable[[], int] = monotonic_ms,
     ) -> None:
         self._store = store
+        self._tell = tell
         self._owners: LastKnown[str, Tenant] = LastKnown(
             self._owner_of_hash, monotonic_ms=monotonic_clock_ms, keep_ms=keep_ms
         )
@@ -70,8 +87,14 @@ class Accounts:
         success_target_percent: int | None = None,
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
+        organisation: str | None = None,
+        contracted_percent: int | None = None,
+        max_running: int | None = None,
     ) -> Tenant:
-        """Make a tenant; without a weight it gets its tier's. Raises InvalidField, Conflict if the name is taken."""
+        """Make a tenant; without a weight it gets its tier's. Raises InvalidField, Conflict if the name is taken.
+
+        InvalidField also for a contract that does not fit beside all others: together they are at most 100 percent.
+        """
         values = _checked(
             {
                 "name": name,
@@ -81,6 +104,9 @@ class Accounts:
                 "success_target_percent": success_target_percent,
                 "requests_per_minute": requests_per_minute,
                 "tokens_per_minute": tokens_per_minute,
+                "organisation": organisation,
+                "contracted_percent": contracted_percent,
+                "max_running": max_running,
                 "enabled": True,
             }
         )
@@ -89,16 +115,22 @@ class Accounts:
             if values["weight"] is None:
                 values["weight"] = _tier_weight(session, values["tier"])
             row = TenantRow(id=new_id("ten"), created_ms=made_ms, updated_ms=made_ms, **values)
+            _hold_contracts(session, row.id, row.contracted_percent)
             session.add(row)
             _flush_tenant(session, name)
             audit.append(session, actor=actor, action="tenant.create", subject=row.id, after=values)
-            return tenant_of(row)
+            made = tenant_of(row)
+        self._tell(made)
+        return made
 
     def update_tenant(self, tenant_id: str, *, actor: str, **changes: object) -> Tenant:
-        """Change a tenant's name, tier, weight, targets, limits or `enabled`; known at once here, elsewhere in 2 s.
+        """Change a tenant's name, tier, weight, targets, limits, organisation, contract, cap or `enabled`.
+
+        It is known at once here, elsewhere in 2 s; what is queued keeps the organisation with which it came.
 
         None takes a target or limit away, and gives the weight of the tier. A tenant that has its tier's weight
-        and moves to another tier gets that tier's. Raises InvalidField, NotFound, Conflict if the name is taken.
+        and moves to another tier gets that tier's. Raises InvalidField (also for a contract that does not fit beside
+        all others), NotFound, Conflict if the name is taken.
         """
         values = _checked(changes)
         with self._store.change() as session:
@@ -110,6 +142,8 @@ class Accounts:
             before = {field: getattr(row, field) for field in values}
             after = {field: value for field, value in values.items() if value != before[field]}
             if after:
+                if "contracted_percent" in after:
+                    _hold_contracts(session, row.id, after["contracted_percent"])
                 for field, value in after.items():
                     setattr(row, field, value)
                 row.updated_ms = now_ms()
@@ -124,6 +158,7 @@ class Accounts:
                 )
             changed = tenant_of(row)
         self._owners.forget()
+        self._tell(changed)
         return changed
 
     def list_tenants(self) -> list[Tenant]:
@@ -231,6 +266,8 @@ def _checked_field(field: str, value: object) -> str | int | bool | None:
         return checked_choice(field, value, Tier).value
     if field == "enabled":
         return checked_flag(field, value)
+    if field == "organisation":
+        return None if value is None else checked_name(field, value, ORGANISATION_NAME)
     if field == "weight":
         return None if value is None else checked_whole(field, value, *WEIGHT_RANGE)
     if field in OPTIONAL_RANGES:
@@ -253,6 +290,19 @@ def _tier_weight(session: Session, tier: str) -> int:
     if weight is None:
         raise StoreUnavailable(f"the record has no tier {tier}: its tables were made but not seeded")
     return weight
+
+
+def _hold_contracts(session: Session, tenant_id: str, percent: int | None) -> None:
+    """Refuse a contract that does not fit beside those of all other tenants, disabled ones too."""
+    if not percent:
+        return
+    # Two that are given at once must not both find room: whoever gives a contract takes its turn here.
+    session.execute(select(TierRow.name).order_by(TierRow.name).with_for_update(key_share=True)).all()
+    others = select(func.coalesce(func.sum(TenantRow.contracted_percent), 0)).where(TenantRow.id != tenant_id)
+    taken = int(session.scalar(others) or 0)
+    if taken + percent > ALL_PERCENT:
+        free = ALL_PERCENT - taken
+        raise InvalidField("contracted_percent", f"at most {free} (other tenants' contracts come to {taken})", percent)
 
 
 def _flush_tenant(session: Session, name: str) -> None:

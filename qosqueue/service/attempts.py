@@ -54,6 +54,10 @@ class Attempts:
         """Note that the attempt stopped because its tenant took the job back."""
         return self._record.move(job_id, JobEvent.CANCEL, fence=fence, finished_ms=now_ms())
 
+    def expires_ms(self, job_id: str) -> int | None:
+        """When the job's time to live ends (ms since the epoch); None if there is no such job."""
+        return self._record.expires_ms(job_id)
+
     def expire(self, job_id: str) -> bool:
         """Note that the job was not begun in its time to live."""
         return self._record.move(

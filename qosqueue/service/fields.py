@@ -26,6 +26,8 @@ TENANT_NAME = Naming(
     re.compile(r"(?!ten_[0-9a-f]{24}$)(?! )[A-Za-z0-9._ -]{1,64}(?<! )"),
     "1 to 64 letters (a-z), digits, '.', '_', '-' or spaces inside",
 )
+# Nor does an organisation's: a tenant without one counts as its own id.
+ORGANISATION_NAME = TENANT_NAME
 USER_NAME = Naming(
     re.compile(r"(?!usr_[0-9a-f]{24}$)[A-Za-z0-9._@-]{1,64}"), "1 to 64 letters (a-z), digits, '.', '_', '-', '@'"
 )

@@ -51,7 +51,7 @@ class Jobs:
         queued_ms = now_ms()
         message = wire_message(row["id"], request, row["created_ms"], admitted.profile, reply=None)
         try:
-            self._publisher.publish(row["id"], request.model, tenant.id, admitted.profile, message)
+            self._publisher.publish(row["id"], request.model, tenant.id, tenant.counts_as, admitted.profile, message)
         except BrokerUnavailable as error:
             # If only the answer was lost, a worker will find the row final and leave the message alone.
             self._record.move(

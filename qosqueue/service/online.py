@@ -227,7 +227,7 @@ class Online:
         replies = self._reader.expect(row["id"])
         message = wire_message(row["id"], request, row["created_ms"], admitted.profile, reply=self._reader.address)
         try:
-            self._publisher.publish(row["id"], request.model, tenant.id, admitted.profile, message)
+            self._publisher.publish(row["id"], request.model, tenant.id, tenant.counts_as, admitted.profile, message)
         except BaseException as error:
             self._reader.forget(row["id"])
             if isinstance(error, BrokerUnavailable):

@@ -14,11 +14,14 @@ from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.reference.message import Stand
 from qosqueue.policy.terms import LANES, SYSTEM_LANE
 
+DEAD_AT_MOST = 1_000
+
 
 @dataclass(frozen=True)
 class LaneView:
     """One lane now: messages queued, the longest wait among them (ms), attempts running, how many of the queued are
-    relegated (too late for their budget), wait as batch for idle slots, or wait for their ETA."""
+    relegated (too late for their budget), wait as batch for idle slots, or wait for their ETA, and how many of the
+    newest 1,000 dead letters came from it."""
 
     lane: str
     depth: int
@@ -27,6 +30,7 @@ class LaneView:
     relegated: int
     batch: int
     later: int
+    dead: int
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,14 @@ class Queues:
     def lanes(self) -> list[LaneView]:
         """Every lane, also the empty ones."""
         try:
-            seconds, micros = self._client.time()
-            now_ms = int(seconds) * 1000 + int(micros) // 1000
-            running: Any = self._client.hgetall(f"{self._key}:running")
-            in_flight = {_text(name)[2:]: int(count) for name, count in running.items() if name.startswith(b"l:")}
-            depths = self._depths()
-            names = [*LANES, SYSTEM_LANE, *sorted(set(depths) - {*LANES, SYSTEM_LANE})]
-            return [self._lane(name, depths.get(name, Counter()), now_ms, in_flight.get(name, 0)) for name in names]
+            now_ms = self._scripts.server_ms()
+            in_flight = {name[2:]: count for name, count in self._scripts.running().items() if name.startswith("l:")}
+            depths, dead = self._depths(), self._dead()
+            names = [*LANES, SYSTEM_LANE, *sorted({*depths, *dead} - {*LANES, SYSTEM_LANE})]
+            return [
+                self._lane(name, depths.get(name, Counter()), now_ms, in_flight.get(name, 0), dead[name])
+                for name in names
+            ]
         except redis.RedisError as error:
             raise BrokerUnavailable(f"queues cannot be read: {error}") from error
 
@@ -94,7 +99,15 @@ class Queues:
             depths.setdefault(lane, Counter())[stand] += int(depth)
         return depths
 
-    def _lane(self, name: str, depths: Counter[str], now_ms: int, in_flight: int) -> LaneView:
+    def _dead(self) -> Counter[str]:
+        """By lane: how many dead letters are kept."""
+        tags: Any = self._client.zrange(f"{self._key}:dead", 0, DEAD_AT_MOST - 1, desc=True)
+        with self._client.pipeline(transaction=False) as pipe:
+            for tag in tags:
+                pipe.hget(f"{self._key}:msg:{_text(tag)}", "lane")
+            return Counter(_text(lane) for lane in pipe.execute() if lane is not None)
+
+    def _lane(self, name: str, depths: Counter[str], now_ms: int, in_flight: int, dead: int) -> LaneView:
         arrivals = f"{self._key}:arrivals:{name}"
         with self._client.pipeline(transaction=False) as pipe:
             pipe.zcard(arrivals)
@@ -103,7 +116,7 @@ class Queues:
         wait_ms = max(0, now_ms - int(oldest[0][1])) if oldest else None
         relegated, batch = depths[Stand.RELEGATED], depths[Stand.BATCH]
         later = max(0, depth - relegated - batch - depths[Stand.LIVE])
-        return LaneView(name, depth, wait_ms, in_flight, relegated, batch, later)
+        return LaneView(name, depth, wait_ms, in_flight, relegated, batch, later, dead)
 
 
 def _text(value: Any) -> str:

@@ -19,6 +19,7 @@ from qosqueue.policy.reference.message import Reaped
 from qosqueue.service.attempts import Attempts
 from qosqueue.service.pools import Pools
 from qosqueue.service.queues import Queues
+from qosqueue.service.shares import Shares
 from qosqueue.store.clock import now_ms
 from qosqueue.store.job_record import JobRecord, OverdueJob
 from qosqueue.store.session import Store
@@ -63,14 +64,23 @@ class WatchdogRun:
 
 
 class Watchdog:
-    """Reaps lost leases, expires what is past its time to live, moves what time has moved, keeps the pools' terms."""
+    """Reaps lost leases, expires what is past its time to live, moves what time has moved, keeps the pools' terms, the
+    shares and the caps."""
 
     def __init__(
-        self, scripts: Scripts, store: Store, record: JobRecord, attempts: Attempts, queues: Queues, pools: Pools
+        self,
+        scripts: Scripts,
+        store: Store,
+        record: JobRecord,
+        attempts: Attempts,
+        queues: Queues,
+        pools: Pools,
+        shares: Shares,
     ) -> None:
         self._scripts = scripts
         self._queues = queues
         self._pools = pools
+        self._shares = shares
         self._store = store
         self._record = record
         self._attempts = attempts
@@ -83,7 +93,7 @@ class Watchdog:
         return self._run("reap", self._reap)
 
     def age(self) -> WatchdogRun:
-        """Make the moves that time has brought, and tell the order what its pools are now."""
+        """Make the moves that time has brought; tell the order what its pools are now, and who was promised what."""
         return self._run("age", self._age)
 
     def runs(self, limit: int) -> list[WatchdogRun]:
@@ -138,7 +148,8 @@ class Watchdog:
         return [*lost, *dead, *expired, *withdrawn]
 
     def _age(self) -> dict[str, Any]:
-        return asdict(self._scripts.age(limit=AT_ONCE)) | {"pools": self._pools.refresh()}
+        moved = asdict(self._scripts.age(limit=AT_ONCE))
+        return moved | {"pools": self._pools.refresh()} | self._shares.refresh()
 
     def _run(self, task: str, work: Callable[[], dict[str, Any]]) -> WatchdogRun:
         started_ms, begin_ns = now_ms(), time.perf_counter_ns()

@@ -5,6 +5,7 @@ A move by a worker shows its fence: an attempt whose lease went to another can w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,11 +50,23 @@ class JobRecord:
             .values(status=target(event), **columns)
         )
         if fence is not None:
-            # Once its lease is lost, an attempt may say no more: the row already stands at the next one's fence.
-            lost = event is JobEvent.LEASE_LOST
-            statement = statement.where(JobRow.fence <= fence).values(fence=fence + 1 if lost else fence)
+            # Queued again, no attempt before may say any more: the row already stands at the next one's fence.
+            again = target(event) is JobStatus.QUEUED
+            statement = statement.where(JobRow.fence <= fence).values(fence=fence + 1 if again else fence)
         with self._store.session() as session:
             return bool(session.connection().execute(statement).rowcount)
+
+    def amend(self, job_id: str, **columns: Any) -> bool:
+        """Set `columns` of a job that waits; False if it does not wait any more."""
+        waits = (JobStatus.ACCEPTED, JobStatus.QUEUED)
+        statement = update(JobRow).where(JobRow.id == job_id, JobRow.status.in_(waits)).values(**columns)
+        with self._store.session() as session:
+            return bool(session.connection().execute(statement).rowcount)
+
+    def expires_ms(self, job_id: str) -> int | None:
+        """When the job's time to live ends (ms since the epoch)."""
+        with self._store.session() as session:
+            return session.scalar(select(JobRow.expires_ms).where(JobRow.id == job_id))
 
     def find(self, job_id: str, tenant_id: str | None = None) -> Job | None:
         """A job by its id; with a tenant only if it is that tenant's."""
@@ -69,6 +82,12 @@ class JobRecord:
         with self._store.session() as session:
             found = session.scalar(select(JobRow.status).where(JobRow.id == job_id))
             return None if found is None else JobStatus(found)
+
+    def errors(self, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Why each of these jobs failed, for those that did."""
+        query = select(JobRow.id, JobRow.error).where(JobRow.id.in_(job_ids), JobRow.error.is_not(None))
+        with self._store.session() as session:
+            return {job_id: error for job_id, error in session.execute(query) if error is not None}
 
     def overdue(self, expired_before_ms: int, limit: int, after: OverdueJob | None = None) -> list[OverdueJob]:
         """Jobs that wait or run although their time to live ended before an instant; the oldest, from `after` on."""

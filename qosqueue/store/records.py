@@ -24,7 +24,10 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Tenant:
-    """Who is billed and treated fairly. A None target means the tier's default, a None limit no limit."""
+    """Who is billed and treated fairly. A None target means the tier's default, a None limit no limit.
+
+    `contracted_percent` is of each pool; `max_running` caps the attempts that run at once.
+    """
 
     id: str
     name: str
@@ -34,9 +37,17 @@ class Tenant:
     success_target_percent: int | None
     requests_per_minute: int | None
     tokens_per_minute: int | None
+    organisation: str | None
+    contracted_percent: int | None
+    max_running: int | None
     enabled: bool
     created_ms: int
     updated_ms: int
+
+    @property
+    def counts_as(self) -> str:
+        """Its organisation in the order: that of the record, else the tenant itself by its id."""
+        return self.organisation or self.id
 
 
 @dataclass(frozen=True)

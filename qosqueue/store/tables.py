@@ -49,7 +49,11 @@ class TierRow(Base):
 
 
 class TenantRow(Base):
-    """Who is billed and treated fairly. A null target or limit means: the default of the tier's constants, no limit."""
+    """Who is billed and treated fairly. A null target or limit means: the default of the tier's constants, no limit.
+
+    Tenants of one `organisation` count as one in the order; null: the tenant alone. `contracted_percent` is what it may
+    claim of each pool without losing place, `max_running` how many of its attempts run at once.
+    """
 
     __tablename__ = "tenants"
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -60,6 +64,9 @@ class TenantRow(Base):
     success_target_percent: Mapped[int | None]
     requests_per_minute: Mapped[int | None]
     tokens_per_minute: Mapped[int | None]
+    organisation: Mapped[str | None] = mapped_column(String(64))
+    contracted_percent: Mapped[int | None]
+    max_running: Mapped[int | None]
     enabled: Mapped[bool]
     created_ms: Mapped[int]
     updated_ms: Mapped[int]

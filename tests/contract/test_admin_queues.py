@@ -26,13 +26,13 @@ def client(site: Site) -> FlaskClient:
 
 @pytest.mark.parametrize("path", ["/admin/queues", "/admin/queues/live"])
 def test_figures_are_shown(site: Site, client: FlaskClient, path: str) -> None:
-    site.queues.lane_views = [lane("vip.heavy", depth=1234, oldest_wait_ms=65_000, in_flight=7, relegated=2)]
+    site.queues.lane_views = [lane("vip.heavy", depth=1234, oldest_wait_ms=65_000, in_flight=7, relegated=2, dead=345)]
     site.queues.replica_views = [
         replica("worker-1@host", "smollm2", slots=4, busy=3, gpu="H200 #0", seen_ms_ago=900),
         replica("worker-2@host", MARKUP, slots=2, seen_ms_ago=60_000),
     ]
     html = client.get(path).text
-    for shown in ("1\u2009234", "1 min 5 s", "worker-1@host", "smollm2", "H200 #0", "no GPU", "900 ms ago"):
+    for shown in ("1\u2009234", "1 min 5 s", "worker-1@host", "smollm2", "H200 #0", "no GPU", "900 ms ago", ">345<"):
         assert shown in html
     assert html.count('class="state ok">alive') == 1
     assert html.count('class="state bad">silent') == 1

@@ -23,6 +23,9 @@ FORM = {
     "success_target_percent": "99",
     "requests_per_minute": "600",
     "tokens_per_minute": "",
+    "organisation": "",
+    "contracted_percent": "",
+    "max_running": "",
     "enabled": "on",
 }
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
@@ -63,6 +66,20 @@ def test_an_edit_is_in_the_record_and_in_the_audit_log(site: Site, client: Flask
     assert "disabled" in client.get("/admin/tenants").text
 
 
+def test_what_a_tenant_is_promised_is_kept_shown_and_taken_away(site: Site, client: FlaskClient) -> None:
+    promised = {"organisation": "Acme group", "contracted_percent": "30", "max_running": "0"}
+    post(client, "/admin/tenants/new", **(FORM | promised))
+    row = row_of(site, "acme")
+    assert (row.organisation, row.contracted_percent, row.max_running) == ("Acme group", 30, 0)
+    listed, shown = client.get("/admin/tenants").text, client.get(f"/admin/tenants/{row.id}").text
+    assert "Acme group" in listed
+    assert "30 %" in listed
+    assert all(f'name="{name}" value="{value}"' in shown for name, value in promised.items())
+    post(client, f"/admin/tenants/{row.id}", **FORM)
+    row = row_of(site, "acme")
+    assert (row.organisation, row.contracted_percent, row.max_running) == (None, None, None)
+
+
 def test_with_its_tier_a_tenant_changes_a_weight_that_was_the_tiers(site: Site, client: FlaskClient) -> None:
     tenant = site.accounts.create_tenant("acme", Tier.VIP, actor="system:test")
     basic = site.accounts.create_tenant("other", Tier.BASIC, actor="system:test")
@@ -85,13 +102,17 @@ def test_with_its_tier_a_tenant_changes_a_weight_that_was_the_tiers(site: Site, 
         ("success_target_percent", "101", "from 1 to 100"),
         ("requests_per_minute", "١٢", "Expected a whole number"),
         ("tokens_per_minute", "999999999999999", "from 1 to"),
+        ("organisation", MARKUP, "Expected 1 to 64 letters"),
+        ("contracted_percent", "101", "from 0 to 100"),
+        ("contracted_percent", "71", "at most 70 (other tenants&#39; contracts come to 30)"),
+        ("max_running", "-1", "from 0 to"),
     ],
 )
 @pytest.mark.parametrize("edit", [False, True])
 def test_a_bad_value_is_told_at_its_field(
     site: Site, client: FlaskClient, field: str, value: str, said: str, edit: bool
 ) -> None:
-    site.accounts.create_tenant("taken", Tier.BASIC, actor="system:test")
+    site.accounts.create_tenant("taken", Tier.BASIC, actor="system:test", contracted_percent=30)
     mine = site.accounts.create_tenant("mine", Tier.BASIC, actor="system:test")
     before = site.accounts.list_tenants()
     answer = post(client, f"/admin/tenants/{mine.id if edit else 'new'}", **(FORM | {field: value}))

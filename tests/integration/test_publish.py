@@ -27,7 +27,7 @@ def publish(settings: Settings, request: str = "r", times: int = 1) -> None:
     try:
         publisher = Publisher(app, settings)
         for number in range(times):
-            publisher.publish(f"{request}{number}", "m", "acme", PROFILE, {"id": request})
+            publisher.publish(f"{request}{number}", "m", "acme", "acme", PROFILE, {"id": request})
     finally:
         app.close()
 
@@ -46,14 +46,14 @@ def test_a_broker_that_restarts_takes_the_next_request(own_broker: OwnBroker, or
     settings = own_broker.settings.model_copy(update={"order": order})
     app = make_celery(settings)
     publisher = Publisher(app, settings)
-    publisher.publish("one", "m", "acme", PROFILE, {"id": "one"})
+    publisher.publish("one", "m", "acme", "acme", PROFILE, {"id": "one"})
     own_broker.stop()
     begun = time.perf_counter()
     with pytest.raises(BrokerUnavailable):
-        publisher.publish("two", "m", "acme", PROFILE, {"id": "two"})
+        publisher.publish("two", "m", "acme", "acme", PROFILE, {"id": "two"})
     assert time.perf_counter() - begun < 3
     own_broker.start()
-    publisher.publish("three", "m", "acme", PROFILE, {"id": "three"})
+    publisher.publish("three", "m", "acme", "acme", PROFILE, {"id": "three"})
     client = own_broker.client()
     if order == "qos":
         tasks: Any = client.hkeys(f"{{{settings.group}}}:tasks")

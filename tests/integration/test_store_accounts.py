@@ -14,6 +14,7 @@ from qosqueue.policy.terms import Tier
 from qosqueue.service import audit
 from qosqueue.service.accounts import Accounts
 from qosqueue.service.audit import Audit
+from qosqueue.store.records import Tenant
 from qosqueue.store.seed import TIER_DEFAULTS
 from qosqueue.store.session import Store
 from qosqueue.store.tables import KeyRow
@@ -89,6 +90,11 @@ def test_a_name_is_taken_once_and_the_second_try_leaves_no_trace(accounts: Accou
         ("requests_per_minute", -1),
         ("requests_per_minute", True),
         ("tokens_per_minute", 1.5),
+        ("organisation", "a{b}"),
+        ("organisation", "ten_" + "0" * 24),
+        ("contracted_percent", 101),
+        ("contracted_percent", -1),
+        ("max_running", -1),
     ],
 )
 def test_a_value_out_of_range_is_refused_and_nothing_is_kept(
@@ -103,6 +109,48 @@ def test_a_value_out_of_range_is_refused_and_nothing_is_kept(
         accounts.update_tenant("kept", actor=ACTOR, **{field: value})
     assert accounts.list_tenants() == [kept]
     assert len(Audit(record).list()) == 1
+
+
+def test_contracts_come_to_a_hundred_percent_at_most(accounts: Accounts, record: Store) -> None:
+    accounts.create_tenant("a", "vip", actor=ACTOR, contracted_percent=60)
+    accounts.create_tenant("b", "vip", actor=ACTOR)
+    told = r"contracted_percent: expected at most 40 \(other tenants' contracts come to 60\), got 41"
+    with pytest.raises(InvalidField, match=told):
+        accounts.create_tenant("c", "basic", actor=ACTOR, contracted_percent=41)
+    with pytest.raises(InvalidField, match=told):
+        accounts.update_tenant("b", actor=ACTOR, contracted_percent=41)
+    accounts.update_tenant("b", actor=ACTOR, contracted_percent=40)
+    assert accounts.update_tenant("a", actor=ACTOR, contracted_percent=50).contracted_percent == 50, (
+        "its own counts once"
+    )
+    accounts.update_tenant("a", actor=ACTOR, contracted_percent=None)
+    assert accounts.update_tenant("b", actor=ACTOR, contracted_percent=100).contracted_percent == 100
+    assert [tenant.name for tenant in accounts.list_tenants()] == ["a", "b"]
+
+
+def test_two_contracts_given_at_once_do_not_both_find_room(accounts: Accounts) -> None:
+    names = "abcdefgh"
+    for name in names:
+        accounts.create_tenant(name, "vip", actor=ACTOR)
+
+    def give(name: str) -> bool:
+        try:
+            accounts.update_tenant(name, actor=ACTOR, contracted_percent=30)
+        except InvalidField:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        assert sum(threads.map(give, names)) == 3
+
+
+def test_whoever_listens_is_told_of_each_change(record: Store) -> None:
+    told: list[Tenant] = []
+    accounts = Accounts(record, tell=told.append)
+    made = accounts.create_tenant("a", "vip", actor=ACTOR)
+    changed = accounts.update_tenant("a", actor=ACTOR, organisation="both", max_running=0)
+    assert told == [made, changed]
+    assert (made.counts_as, changed.counts_as) == (made.id, "both")
 
 
 def test_a_field_that_no_one_may_change_is_refused(accounts: Accounts) -> None:

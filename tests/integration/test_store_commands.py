@@ -80,6 +80,11 @@ def test_a_tenant_from_making_to_changing(migrated: Path) -> None:
         "tenant", "update", made["id"], "--tier", "basic", "--requests-per-minute", "5", "--clear", "online_target_ms"
     )
     assert (changed["tier"], changed["requests_per_minute"], changed["online_target_ms"]) == ("basic", 5, None)
+    promised = ("--organisation", "Acme", "--contracted-percent", "30", "--max-running", "4")
+    shared = run_json("tenant", "update", "Acme Corp", *promised)
+    assert [shared[name] for name in ("organisation", "contracted_percent", "max_running")] == ["Acme", 30, 4]
+    assert run("tenant", "list").stdout.splitlines()[1].split()[-4:] == ["Acme", "30", "4", "yes"]
+    assert run_json("tenant", "update", "Acme Corp", "--clear", "organisation")["organisation"] is None
     assert not run_json("tenant", "update", "Acme Corp", "--disable")["enabled"]
     store = opened()
     assert {entry.actor for entry in Audit(store).list()} == {f"cli:{getpass.getuser()}"}
@@ -95,7 +100,7 @@ def test_tables_for_people_have_a_line_a_row(migrated: Path) -> None:
     assert made.stdout.splitlines() == lines
     assert lines[0].split()[:4] == ["name", "id", "tier", "weight"]
     assert lines[1].split()[0] == long_name
-    assert lines[1].split()[4:] == ["-", "-", "-", "-", "yes"]
+    assert lines[1].split()[4:] == ["-"] * 7 + ["yes"]
     assert len(lines) == 2
     run("key", "create", "--tenant", long_name)
     shown = run("key", "list").stdout.splitlines()
@@ -196,6 +201,8 @@ def test_a_user_is_made_from_stdin_or_a_prompt(migrated: Path) -> None:
         ("tenant create taken --tier vip", 1, "name: a tenant named 'taken' exists already"),
         ("tenant update taken --clear name", 2, "--clear: expected one of online_target_ms"),
         ("tenant update taken --requests-per-minute 3 --clear requests_per_minute", 2, "got both"),
+        ("tenant create a --tier vip --contracted-percent 61", 2, "contracted_percent: expected at most 60 (other"),
+        ("tenant create a --tier vip --max-running -1", 2, "max_running: expected a whole number from 0 to"),
         ("tenant update taken", 2, "expected at least one field to change, got none"),
         ("tenant update nobody --weight 3", 1, "no tenant 'nobody'"),
         ("key create --tenant nobody", 1, "no tenant 'nobody'"),
@@ -211,7 +218,7 @@ def test_a_user_is_made_from_stdin_or_a_prompt(migrated: Path) -> None:
     ],
 )
 def test_an_error_is_one_line_that_names_the_field(migrated: Path, arguments: str, code: int, told: str) -> None:
-    run("tenant", "create", "taken", "--tier", "vip")
+    run("tenant", "create", "taken", "--tier", "vip", "--contracted-percent", "40")
     done = run(*arguments.split(), stdin="short\n")
     assert done.exit_code == code
     assert told in done.stderr

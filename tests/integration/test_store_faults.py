@@ -165,7 +165,7 @@ def test_postgresql_cut_in_the_middle_keeps_nothing(postgres_url: str) -> None:
 def test_an_error_of_sql_tells_nothing_of_what_was_to_be_stored(record: Store) -> None:
     facts = Facts(Tier.VIP, WeightClass.LIGHT, TaskType.ASYNC, prompt_tokens=1, max_output_tokens=1)
     request = JobRequest("/v1/chat/completions", "m", {"messages": ["promptcanary"]}, TaskType.ASYNC, 1, 1)
-    stranger = Tenant("ten_nobody", "nobody", Tier.VIP, 1, None, None, None, None, True, 0, 0)
+    stranger = Tenant("ten_nobody", "nobody", Tier.VIP, 1, None, None, None, None, None, None, None, True, 0, 0)
     row = new_row("job_1", stranger, request, make_profile(facts), status="queued")
     with pytest.raises(IntegrityError) as told:
         JobRecord(record).insert([row])

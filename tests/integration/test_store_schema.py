@@ -15,6 +15,7 @@ from sqlalchemy import inspect, select, text, update
 from qosqueue.errors import SettingsError
 from qosqueue.policy.profile import DEFAULT_BUDGET_MS
 from qosqueue.policy.terms import PRIORITY_RANGES, TaskType, Tier
+from qosqueue.service.accounts import Accounts
 from qosqueue.store.schema import downgrade, is_current, upgrade
 from qosqueue.store.seed import seed_tiers
 from qosqueue.store.session import Store, open_store
@@ -40,6 +41,23 @@ def test_up_down_up(empty_url: str) -> None:
     assert tables(empty_url) == {"alembic_version"}
     upgrade(empty_url)
     assert is_current(empty_url)
+
+
+def test_rows_outlive_each_step_up_and_down(empty_url: str) -> None:
+    upgrade(empty_url)
+    store = open_store(empty_url)
+    accounts = Accounts(store)
+    accounts.create_tenant("a", "vip", actor="test", organisation="both", contracted_percent=40, max_running=3)
+    key = accounts.create_key("a", actor="test").key
+    store.close()
+    downgrade(empty_url, "0001")
+    assert not is_current(empty_url)
+    upgrade(empty_url)
+    store = open_store(empty_url)
+    owner = Accounts(store).authenticate(key)
+    store.close()
+    assert owner is not None
+    assert (owner.name, owner.organisation, owner.contracted_percent, owner.max_running) == ("a", None, None, None)
 
 
 def test_models_and_migrations_are_in_step(record: Store) -> None:

@@ -353,14 +353,14 @@ def test_a_consumer_killed_with_sigkill_loses_nothing(bench: Bench, valkey_url: 
 def test_a_full_broker_refuses_new_work_and_finishes_old(bench: Bench) -> None:
     publisher = Publisher(bench.app, bench.settings)
     profile = make_profile(Facts(Tier.VIP, WeightClass.LIGHT, TaskType.ONLINE, 1, 1))
-    publisher.publish("one", "m", "acme", profile, {"id": "one"})
-    publisher.publish("two", "m", "acme", profile, {"id": "two"})
+    publisher.publish("one", "m", "acme", "acme", profile, {"id": "one"})
+    publisher.publish("two", "m", "acme", "acme", profile, {"id": "two"})
     with bench.consumer():
         held = bench.take()
         bench.client.config_set("maxmemory", 1)
         try:
             with pytest.raises(BrokerUnavailable, match="did not take the request"):
-                publisher.publish("three", "m", "acme", profile, {"id": "three"})
+                publisher.publish("three", "m", "acme", "acme", profile, {"id": "three"})
             fence = held.headers["qos_fence"]
             tag = held.delivery_tag.rpartition(":")[0]
             assert bench.scripts.renew(lease_ms=5_000, leases=[(tag, fence)]) == [1]
@@ -374,5 +374,5 @@ def test_a_full_broker_refuses_new_work_and_finishes_old(bench: Bench) -> None:
             assert bench.left() == {}
         finally:
             bench.client.config_set("maxmemory", 0)
-        publisher.publish("three", "m", "acme", profile, {"id": "three"})
+        publisher.publish("three", "m", "acme", "acme", profile, {"id": "three"})
         bench.take().ack()

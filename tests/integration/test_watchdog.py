@@ -12,6 +12,7 @@ from qosqueue.policy.lifecycle import JobEvent, JobStatus
 from qosqueue.policy.reference.message import Delivery, Reaped
 from qosqueue.service import watchdog as module
 from qosqueue.service.pools import Pools
+from qosqueue.service.shares import Shares
 from qosqueue.service.watchdog import Watchdog
 from qosqueue.store.clock import now_ms
 from qosqueue.store.job_record import JobRecord
@@ -65,7 +66,8 @@ def test_a_worker_that_is_quicker_than_the_sweep_keeps_its_attempt(modelled: Roa
 
     lose(modelled)
     pools, record = Pools(services.scripts, services.replicas), Slow(services.store)
-    watchdog = Watchdog(services.scripts, services.store, record, services.attempts, services.queues, pools)
+    shares = Shares(services.scripts, services.store)
+    watchdog = Watchdog(services.scripts, services.store, record, services.attempts, services.queues, pools, shares)
     eventually(lambda: watchdog.reap().outcome["requeued"], within_s=2)
     assert modelled.job(job).status is JobStatus.RUNNING
     assert services.attempts.finish(job.id, 2, {}, prompt_tokens=1, completion_tokens=1, first_token_ms=1)
@@ -176,7 +178,8 @@ def test_what_the_record_could_not_take_is_told_with_the_next_sweep(modelled: Ro
 
     record = JobRecord(services.store)
     pools = Pools(services.scripts, services.replicas)
-    watchdog = Watchdog(services.scripts, services.store, record, Failing(record), services.queues, pools)
+    shares = Shares(services.scripts, services.store)
+    watchdog = Watchdog(services.scripts, services.store, record, Failing(record), services.queues, pools, shares)
     eventually(lambda: _all_due(modelled), within_s=2)
     with pytest.raises(StoreUnavailable):
         watchdog.reap()

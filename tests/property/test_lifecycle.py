@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from qosqueue.policy.lifecycle import TERMINAL, TRANSITIONS, JobEvent, JobStatus, sources, target
 
-EVENTS = st.lists(st.sampled_from(JobEvent), max_size=30)
+HAPPENING = st.sampled_from([event for event in JobEvent if event is not JobEvent.REPLAYED])
+EVENTS = st.lists(HAPPENING, max_size=30)
 
 
 @given(EVENTS)
@@ -44,6 +45,11 @@ def test_every_status_that_is_not_an_ending_leads_to_one() -> None:
     assert {JobStatus.ACCEPTED, JobStatus.QUEUED, JobStatus.RUNNING} == open_ended
     for status in open_ended:
         assert {JobStatus.CANCELLED, JobStatus.EXPIRED} <= set(TRANSITIONS[status].values())
+
+
+def test_only_a_failure_is_replayed_and_nothing_else_leaves_an_ending() -> None:
+    assert sources(JobEvent.REPLAYED) == {JobStatus.FAILED}
+    assert {event for status in TERMINAL for event in TRANSITIONS[status]} == {JobEvent.REPLAYED}
 
 
 def test_a_result_is_stored_only_while_an_attempt_runs() -> None:

@@ -157,6 +157,23 @@ def test_weight_makes_an_excess_less_steep_and_a_charge_applies_it_to_what_is_qu
     assert queue.messages["t39"].penalty == 0
 
 
+@given(st.lists(st.integers(500, 8_000), min_size=1, max_size=60), st.integers(0, 512), st.integers(0, 512))
+def test_a_promise_that_grows_moves_nothing_back(costs: list[int], before: int, more: int) -> None:
+    """Neither the head of the queue, which had nothing before it, nor what was in profile."""
+    queue = with_pool(slots=8)
+    queue.share("a", Share(contract_q10=before))
+    for number, cost_ms in enumerate(costs):
+        request(queue, NOW + number, f"t{number}", cost_ms=cost_ms)
+    was = {tag: (message.score, message.in_profile) for tag, message in queue.messages.items()}
+    for share in (Share(before, steepness_q10=512), Share(before + more if before else 0, steepness_q10=256)):
+        queue.share("a", share)
+        for number in range(len(costs)):
+            assert queue.rerank(NOW + 100, task=f"task-t{number}", charge=True) == 1
+        for tag, (score, in_profile) in was.items():
+            assert queue.messages[tag].score <= score
+            assert queue.messages[tag].in_profile >= in_profile
+
+
 @given(st.integers(1, 400))
 def test_no_more_than_a_contract_is_ever_in_profile(elapsed_s: int) -> None:
     """Tokens: the share of the pool since the first request, and what may be saved up; the clock may go back."""

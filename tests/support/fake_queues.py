@@ -13,10 +13,15 @@ NOW_MS = 1_700_000_000_000
 
 
 def lane(
-    name: str, depth: int = 0, oldest_wait_ms: int | None = None, in_flight: int = 0, relegated: int = 0
+    name: str,
+    depth: int = 0,
+    oldest_wait_ms: int | None = None,
+    in_flight: int = 0,
+    relegated: int = 0,
+    dead: int = 0,
 ) -> LaneView:
     """A lane, empty unless told otherwise."""
-    return LaneView(name, depth, oldest_wait_ms, in_flight, relegated, batch=0, later=0)
+    return LaneView(name, depth, oldest_wait_ms, in_flight, relegated, batch=0, later=0, dead=dead)
 
 
 def replica(

@@ -104,6 +104,8 @@ def _fields(message: Message) -> dict[str, str]:
     told = {
         field.name: getattr(message, field.name) for field in fields(message) if field.name not in ("payload", "holder")
     }
+    if message.claimed is None:
+        del told["claimed"]
     told["penalty"] = "" if message.penalty is None else message.penalty
     if message.state is State.LEASED:
         told["holder"] = message.holder

@@ -30,6 +30,7 @@ class MemoryAttempts:
         self.begun = threading.Event()
         self.errors: list[dict[str, Any]] = []
         self.body: dict[str, Any] | None = BODY
+        self.expires: int | None = 1
 
     def begin(self, job_id: str, fence: int, worker: str) -> dict[str, Any] | None:
         self.begun.set()
@@ -47,6 +48,9 @@ class MemoryAttempts:
     def cancelled(self, job_id: str, fence: int) -> bool:
         self.words.append(("cancelled", fence))
         return True
+
+    def expires_ms(self, job_id: str) -> int | None:
+        return self.expires
 
     def expire(self, job_id: str) -> bool:
         self.words.append(("expire", 0))
@@ -162,6 +166,14 @@ def test_what_cannot_run_is_told_at_once(
     runner.run(request(**changes), 1)
     assert record.words == [word]
     assert not record.begun.is_set()
+
+
+def test_a_job_that_got_its_time_again_runs_although_its_message_is_old(
+    runner: AttemptRunner, record: MemoryAttempts
+) -> None:
+    record.expires, record.body = now_ms() + 60_000, BODY | {"max_tokens": 1}
+    runner.run(request(expires_ms=1), 4)
+    assert record.words == [("finish", 4)]
 
 
 def test_a_final_job_is_left_alone(runner: AttemptRunner, record: MemoryAttempts) -> None:

@@ -18,8 +18,8 @@ RUNS = [
     WatchdogRun(
         "reap", 1_795_399_199_000, 12_345, {"requeued": ["a", "b"], "expired": ["c"], "dead": [], "fences": [1, 2]}
     ),
-    WatchdogRun("age", 1_795_399_198_000, 100, {"lifted": {}}),
-    WatchdogRun("age", 1_795_399_197_000, 100, {"lifted": {"vip.light": ["d"], "basic.heavy": ["e", "f"]}}),
+    WatchdogRun("age", 1_795_399_198_000, 100, {"relegated": [], "pools": {}}),
+    WatchdogRun("age", 1_795_399_197_000, 100, {"relegated": ["d", "e"], "pools": {"m": {"slots": 4, "spare": 1}}}),
     WatchdogRun("reap", 1_795_399_196_000, 100, {"error": "StoreUnavailable: away"}),
 ]
 
@@ -46,14 +46,14 @@ def test_people_get_counts_and_milliseconds() -> None:
         ("1.5", "-"),
         ("12.3", "requeued 2, expired 1"),
         ("0.1", "-"),
-        ("0.1", "lifted 3"),
+        ("0.1", "relegated 2, pools 1"),
         ("0.1", "failed: StoreUnavailable: away"),
     ]
 
 
 def test_acted_leaves_out_what_did_nothing_before_it_counts() -> None:
     lines = listed("--acted", "--limit", "2").splitlines()
-    assert [line.split(maxsplit=3)[3] for line in lines[1:]] == ["requeued 2, expired 1", "lifted 3"]
+    assert [line.split(maxsplit=3)[3] for line in lines[1:]] == ["requeued 2, expired 1", "relegated 2, pools 1"]
 
 
 def test_scripts_get_the_record() -> None:

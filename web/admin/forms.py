@@ -10,7 +10,10 @@ from qosqueue.errors import InvalidField
 from qosqueue.policy.terms import Tier
 from qosqueue.store.records import Tenant
 
-NUMBERS = ("weight", "online_target_ms", "success_target_percent", "requests_per_minute", "tokens_per_minute")
+NUMBERS = (
+    *("weight", "online_target_ms", "success_target_percent", "requests_per_minute", "tokens_per_minute"),
+    *("contracted_percent", "max_running"),
+)
 # Far beyond every limit, and far below what the database holds: the record says which range it takes.
 WHOLE_NUMBER = re.compile(r"-?[0-9]{1,15}")
 EXPECTED = "a whole number"
@@ -18,11 +21,12 @@ EXPECTED = "a whole number"
 
 @dataclass
 class TenantForm:
-    """The fields as typed (`typed`, shown again), as read (`name`, `tier`, `numbers`), and the faults by field."""
+    """The fields as typed (`typed`, shown again), as read (all others), and the faults by field."""
 
     typed: dict[str, str]
     name: str = ""
     tier: Tier = Tier.STANDARD
+    organisation: str | None = None
     numbers: dict[str, int | None] = field(default_factory=dict)
     enabled: bool = True
     faults: dict[str, str] = field(default_factory=dict)
@@ -37,7 +41,8 @@ class TenantForm:
 
         A weight left as it was is no change: so a tenant with its tier's weight gets the next tier's with the tier.
         """
-        wanted = {"name": self.name, "tier": self.tier, "enabled": self.enabled, **self.numbers}
+        texts = {"name": self.name, "tier": self.tier, "organisation": self.organisation}
+        wanted = texts | {"enabled": self.enabled, **self.numbers}
         return {name: value for name, value in wanted.items() if value != getattr(tenant, name)}
 
 
@@ -50,14 +55,22 @@ def of_tenant(tenant: Tenant) -> TenantForm:
     """The form filled from the record."""
     typed = {name: "" if (value := getattr(tenant, name)) is None else str(value) for name in NUMBERS}
     typed |= {"name": tenant.name, "tier": tenant.tier.value, "enabled": "on" if tenant.enabled else ""}
-    return TenantForm(typed=typed, name=tenant.name, tier=tenant.tier, enabled=tenant.enabled)
+    typed["organisation"] = tenant.organisation or ""
+    return TenantForm(
+        typed=typed,
+        name=tenant.name,
+        tier=tenant.tier,
+        organisation=tenant.organisation,
+        enabled=tenant.enabled,
+    )
 
 
 def read(sent: Mapping[str, str]) -> TenantForm:
-    """Read the fields of the form; whatever else was sent is not looked at. An empty number reads as None."""
-    names = ("name", "tier", "enabled", *NUMBERS)
+    """Read the fields of the form; whatever else was sent is not looked at. What is left empty reads as None."""
+    names = ("name", "tier", "organisation", "enabled", *NUMBERS)
     form = TenantForm(typed={name: sent.get(name, "").strip() for name in names})
     form.name = form.typed["name"]
+    form.organisation = form.typed["organisation"] or None
     form.enabled = form.typed["enabled"] == "on"
     if form.typed["tier"] in {tier.value for tier in Tier}:
         form.tier = Tier(form.typed["tier"])

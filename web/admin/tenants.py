@@ -54,7 +54,9 @@ class TenantPages:
         if form.faults:
             return _form_page(form)
         try:
-            tenant = self.accounts.create_tenant(form.name, form.tier, actor=actor(), **form.numbers)
+            tenant = self.accounts.create_tenant(
+                form.name, form.tier, actor=actor(), organisation=form.organisation, **form.numbers
+            )
         except InvalidField as error:
             form.refuse(error)
         except Conflict as error:

@@ -46,17 +46,23 @@ local function take_tokens(now, message, terms, contract)
   return fits
 end
 
--- What joining now costs a message in place: its penalty (ms), and 1 if it fits its contract, else 0.
+-- What joining now costs a message in place: its penalty (ms), and 1 if it fits its contract, else 0. With other shares it
+-- is charged again for what was claimed before it when it joined, and what was in profile stays so.
 local function charge(now, message, terms, tier)
   if message.organisation == '' or message.budget_ms == 0 or terms.slots == 0 then return 0, 0 end
   local contract, allowed, steepness =
     string.match(call('HGET', P .. 'shares', message.organisation) or '0::1024', '^(%d+):(%d*):(%d+)$')
   contract = tonumber(contract)
-  if contract > 0 and take_tokens(now, message, terms, contract) then return 0, 1 end
+  local claimed = message.claimed
+  if not claimed then
+    claimed = tonumber(call('HGET', P .. 'claims', pair(message.organisation, message.model)) or 0)
+    -- Not among the fields that each pick reads: only rerank looks at it.
+    call('HSET', message_key(message.tag), 'claimed', claimed)
+  end
+  if contract > 0 and (message.in_profile == 1 or take_tokens(now, message, terms, contract)) then return 0, 1 end
   allowed = tonumber(allowed) or (contract > 0 and contract or C.ALLOWANCE_Q10[tier + 1])
   local free = C.FREE_SERVICES * claim(terms.mean_ms, message.urgency)
   local allowance = math.max(allowed * terms.slots, free)
-  local claimed = tonumber(call('HGET', P .. 'claims', pair(message.organisation, message.model)) or 0)
   local excess = math.min(math.max(0, claimed - allowance), C.LARGEST_EXCESS)
   local base = contract > 0 and terms.base_ms or 0
   return base + q10(q20(excess * terms.slope_q20) * tonumber(steepness)), 0

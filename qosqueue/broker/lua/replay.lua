@@ -8,7 +8,8 @@ local message = tag and load_message(tag)
 if not message or message.state ~= 'dead' then return 0 end
 call('ZREM', P .. 'dead', tag)
 if message.expires > 0 then message.expires = message.expires + now - message.arrival end
-message.arrival, message.attempts, message.penalty = now, 0, ''
-save(message, 'expires', 'arrival', 'attempts', 'penalty')
+message.arrival, message.attempts, message.penalty, message.in_profile = now, 0, '', 0
+call('HDEL', message_key(tag), 'claimed')
+save(message, 'expires', 'arrival', 'attempts', 'penalty', 'in_profile')
 enter_queue(now, message)
 return 1

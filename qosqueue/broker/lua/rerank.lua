@@ -2,7 +2,7 @@
 -- rerank: move one queued message by its task id.
 -- KEYS 1 group. ARGV 1 now, 2 task id, 3 priority ('' keeps it), 4 start budget ms from its arrival ('' keeps it),
 --      5 boost: a priority that counts for a time ('' keeps what it has), 6 that time in ms (0 ends a boost),
---      7 1: decide its penalty afresh, with the shares of now.
+--      7 1: decide its penalty afresh, with the shares of now, for what was claimed before it when it joined.
 -- Result: 1, or 0 if the task is not queued.
 -- Atomic; O(log n). Its lane stays: a boost never rewrites a tier.
 assert(#ARGV == 7, 'rerank takes 7 arguments')
@@ -16,7 +16,9 @@ if ARGV[4] ~= '' then
   message.urgency = math.floor(C.Q30 / math.max(C.SHORTEST_BUDGET_MS, message.budget_ms))
 end
 if ARGV[5] ~= '' then message.boost, message.boost_until = tonumber(ARGV[5]), now + ARGV[6] end
-if ARGV[7] == '1' then message.penalty = '' end
+if ARGV[7] == '1' then
+  message.penalty, message.claimed = '', tonumber(call('HGET', message_key(tag), 'claimed') or '')
+end
 save(message, 'priority', 'budget_ms', 'urgency', 'boost', 'boost_until', 'penalty')
 enter_queue(now, message)
 return 1

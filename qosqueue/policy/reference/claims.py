@@ -55,18 +55,24 @@ class Claims:
                 self.claimed.pop(account, None)
 
     def charge(self, now: int, message: Message, terms: PoolTerms, priority: int) -> tuple[int, bool]:
-        """What joining now costs a message in place: its penalty (ms), and whether it fits its contract."""
+        """What joining now costs a message in place: its penalty (ms), and whether it fits its contract.
+
+        With other shares it is charged again for what was claimed before it when it joined, and what was in profile
+        stays so: a promise that grows moves nothing back.
+        """
         if not message.organisation or not message.budget_ms or not terms.slots:
             return 0, False
         share = self.shares.get(message.organisation, Share())
-        if share.contract_q10 and self._take(now, message, terms, share.contract_q10):
+        if message.claimed is None:
+            message.claimed = self.claimed.get((message.organisation, message.model), 0)
+        if share.contract_q10 and (message.in_profile or self._take(now, message, terms, share.contract_q10)):
             return 0, True
         tier = TIERS[tier_index(priority)]
         allowed_q10 = share.allowance_q10
         if allowed_q10 is None:
             allowed_q10 = share.contract_q10 or ALLOWANCE_Q10[tier]
         allowance = max(allowed_q10 * terms.slots, FREE_SERVICES * claim(terms.mean_ms, message.urgency))
-        excess = max(0, self.claimed.get((message.organisation, message.model), 0) - allowance)
+        excess = max(0, message.claimed - allowance)
         base = terms.base_ms if share.contract_q10 else 0
         return base + penalty_ms(excess, terms.slope_q20, share.steepness_q10), False
 

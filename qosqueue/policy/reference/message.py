@@ -31,10 +31,10 @@ class Stand(StrEnum):
 class Message:
     """One message. Times in ms since the epoch, costs in ms of one slot.
 
-    `arrival` is its ETA if it has one, and `eta` that instant
-    until it has come, else 0; `expires` 0: never; `budget_ms` 0: no deadline; `predicted_ms` is what
-    the sender said, `cost_ms` the same corrected by the tenant's bias; `penalty` None: not yet decided (it is when the
-    message first joins the order); `boost` is a priority that counts until `boost_until`.
+    `arrival` is its ETA if it has one, and `eta` that instant until it has come, else 0; `expires` 0: never;
+    `budget_ms` 0: no deadline; `predicted_ms` is what the sender said, `cost_ms` the same corrected by the tenant's
+    bias; `penalty` None: not yet decided (it is when the message first joins the order), `claimed` what its
+    organisation claimed before it then; `boost` is a priority that counts until `boost_until`.
     """
 
     tag: str
@@ -57,6 +57,7 @@ class Message:
     payload: str
     penalty: int | None = None
     in_profile: bool = False
+    claimed: int | None = None
     boost: int = -1
     boost_until: int = 0
     state: State = State.QUEUED

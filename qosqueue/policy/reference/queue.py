@@ -161,7 +161,8 @@ class ReferenceQueue:
         """Move a queued message: 1, or 0 if the task is not queued.
 
         `priority` and `budget_ms` (from its arrival) replace its own; `boost` is a priority that counts for `boost_ms`
-        (0 ends a boost); `charge` decides its penalty afresh, with the shares of now.
+        (0 ends a boost); `charge` decides its penalty afresh, with the shares of now, for what was
+        claimed before it when it joined.
         """
         message = self.messages.get(self.tasks.get(task, ""))
         if message is None or message.state is not State.QUEUED:
@@ -190,7 +191,7 @@ class ReferenceQueue:
             message.expires += now - message.arrival
         message.arrival = now
         message.attempts = 0
-        message.penalty = None
+        message.penalty, message.in_profile, message.claimed = None, False, None
         self.standing.enter(now, message)
         return 1
 
@@ -243,9 +244,13 @@ class ReferenceQueue:
         else:
             self.standing.ring_all()
 
-    def share(self, organisation: str, share: Share) -> None:
-        """What an organisation was promised; counts from its next request on (see `rerank`, `charge`)."""
-        self.standing.claims.shares[organisation] = share
+    def share(self, organisation: str, share: Share | None) -> None:
+        """What an organisation was promised (None: nothing of its own any more); counts from its next request on (see
+        `rerank`, `charge`)."""
+        if share is None:
+            self.standing.claims.shares.pop(organisation, None)
+        else:
+            self.standing.claims.shares[organisation] = share
 
     def pool(self, model: str, terms: order.PoolTerms) -> None:
         """What the order knows of a model's pool."""
