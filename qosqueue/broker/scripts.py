@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import redis
+from redis.exceptions import NoScriptError
 
+from qosqueue.broker.wire import Command, Wire
 from qosqueue.policy.reference.message import Delivery, Reaped
 
 Place = tuple[str, str]
@@ -31,17 +34,28 @@ def source(name: str) -> str:
     return f"{prelude}\n{own}"
 
 
+@cache
+def sha_of(name: str) -> str:
+    """SHA-1 of a script, by which EVALSHA names it."""
+    return hashlib.sha1(source(name).encode(), usedforsecurity=False).hexdigest()
+
+
+@cache
+def _names_by_sha() -> dict[str, str]:
+    return {sha_of(name): name for name in (*NAMES, "reply")}
+
+
 class Scripts:
     """The commands of one group on one Redis. Calls are atomic; they raise redis.RedisError when Redis is away.
 
-    Script hashes are registered on the client: after SCRIPT FLUSH or a failover the next call loads them again.
+    After SCRIPT FLUSH or a failover the next call loads its script again.
     """
 
     def __init__(self, client: redis.Redis, group: str) -> None:
         self.client = client
         self.group = group
         self.key = f"{{{group}}}"
-        self._scripts = {name: client.register_script(source(name)) for name in NAMES}
+        self.wire = Wire(client)
 
     def submit(
         self,
@@ -102,15 +116,33 @@ class Scripts:
 
     def sha(self, name: str) -> str:
         """SHA-1 of a script, for callers that send EVALSHA themselves."""
-        return self._scripts[name].sha
+        return sha_of(name)
 
     def load(self, name: str) -> None:
         """Put a script into the server's cache."""
         self.client.script_load(source(name))
 
+    def command(self, name: str, *arguments: Any, now_ms: int | None = None) -> Command:
+        """A call as a command, for callers that send several at once; `arguments` are the script's ARGV 2 and on."""
+        return ("EVALSHA", sha_of(name), 1, self.key, "" if now_ms is None else now_ms, *arguments)
+
+    def run(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers to several calls in one write, as Wire.exchange gives them; scripts are loaded if need be."""
+        answers = self.wire.exchange(commands)
+        missing = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if missing:
+            for sha in {commands[place][1] for place in missing}:
+                self.load(_names_by_sha()[sha])
+            again = self.wire.exchange([commands[place] for place in missing])
+            for place, answer in zip(missing, again, strict=True):
+                answers[place] = answer
+        return answers
+
     def _call(self, name: str, now_ms: int | None, *arguments: Any) -> Any:
-        script = cast(Callable[..., Any], self._scripts[name])
-        return script(keys=[self.key], args=["" if now_ms is None else now_ms, *arguments])
+        (answer,) = self.run([self.command(name, *arguments, now_ms=now_ms)])
+        if isinstance(answer, redis.ResponseError):
+            raise answer
+        return answer
 
 
 def dispatch_arguments(lease_ms: int, holder: str, aged_one_in: int, places: Sequence[Place]) -> list[Any]:

@@ -26,15 +26,14 @@ from kombu.utils.json import dumps, loads
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from qosqueue.broker.envelope import envelope_of
 from qosqueue.broker.leases import LeaseTable, receipt_of, table_of_process
-from qosqueue.broker.scripts import Scripts, dispatch_arguments, to_delivery
+from qosqueue.broker.picks import Picks, Rung
+from qosqueue.broker.scripts import Place, Scripts
+from qosqueue.broker.submission import submit_message
 from qosqueue.policy.reference.message import Delivery
 from qosqueue.policy.terms import LANES, SYSTEM_LANE
 
-Place = tuple[str, str]
 PURGE_AT_ONCE = 1000
-OWN_BELL_KEPT_MS = 10_000
 OUR_LANES = frozenset((*LANES, SYSTEM_LANE))
 
 log = structlog.get_logger(__name__)
@@ -135,18 +134,7 @@ class Channel(stock.Channel):
         if not is_lane(queue):
             super()._put(queue, message, **kwargs)
             return
-        envelope = envelope_of(queue, message, self.max_attempts)
-        self.scripts.submit(
-            tag=message["properties"]["delivery_tag"],
-            task=envelope.task,
-            lane=queue,
-            model=envelope.model,
-            band=envelope.band,
-            budget_ms=envelope.budget_ms,
-            ttl_ms=envelope.ttl_ms,
-            max_attempts=envelope.max_attempts,
-            payload=dumps(message),
-        )
+        submit_message(self.scripts, queue, message, payload=dumps(message), max_attempts=self.max_attempts)
 
     # -- consuming
 
@@ -155,8 +143,13 @@ class Channel(stock.Channel):
         return self._places_of(self.active_queues)
 
     def _places_of(self, queues: Iterable[str]) -> tuple[Place, ...]:
-        models = [model for model in ("", *self.leases.capacity) if self.leases.has_slot(model)]
+        models = [model for model in self.leases.open_models() if self.leases.has_slot(model, self._holder)]
         return tuple((lane, model) for lane in queues if is_lane(lane) for model in models)
+
+    def _listen(self) -> tuple[Place, ...]:
+        """The places of now, whose slots are kept for this channel until its pending read is over."""
+        models = self.leases.listen(self._holder, self.leases.open_models())
+        return tuple((lane, model) for lane in self.active_queues if is_lane(lane) for model in sorted(models))
 
     def wants_more(self) -> bool:
         """Whether something this channel consumes has a free slot."""
@@ -167,17 +160,13 @@ class Channel(stock.Channel):
         if not self._in_poll or not set(self.places()) - set(self._armed):
             return
         try:
-            with self.scripts.client.pipeline(transaction=False) as pipe:
-                # It ends with its channel: nobody else reads it.
-                pipe.rpush(self._own_bell, "1")
-                pipe.pexpire(self._own_bell, OWN_BELL_KEPT_MS)
-                pipe.execute()
+            self._picks.wake()
         except redis.RedisError as error:
             log.warning("the pending read is not woken: it looks again by itself", error=str(error))
 
     @cached_property
-    def _own_bell(self) -> str:
-        return f"{{{self.group}}}:bell:of:{self._holder}"
+    def _picks(self) -> Picks:
+        return Picks(self.scripts, self._holder, lease_ms=self.lease_ms, aged_one_in=self.aged_one_in)
 
     @cached_property
     def _holder(self) -> str:
@@ -187,75 +176,62 @@ class Channel(stock.Channel):
         connection = self.client.connection
         # In this order: a slot that another thread frees from here on either counts or rings.
         self._in_poll, self._armed = connection, ()
-        self._armed = self.places()
+        self._armed = self._listen()
         if not self._armed:
             super()._brpop_start(timeout)
             return
         plumbing = [queue for queue in self.active_queues if not is_lane(queue)]
-        bells = [f"{{{self.group}}}:bell:{lane}:{model}" for lane, model in self._armed]
         stock_lists = [self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in plumbing]
         self._brpop_sent_at = monotonic()
         block_s = self.brpop_timeout if timeout is None else timeout
-        pick = dispatch_arguments(self.lease_ms, self._holder, self.aged_one_in, self._armed)
+        commands = self._picks.wait(self._armed, block_s or 0, stock_lists)
         connection.check_health()
-        connection.send_packed_command(
-            connection.pack_commands(
-                [
-                    ("BRPOP", self._own_bell, *bells, *stock_lists, block_s or 0),
-                    ("EVALSHA", self.scripts.sha("dispatch"), 1, self.scripts.key, "", *pick),
-                ]
-            ),
-            check_health=False,
-        )
+        connection.send_packed_command(connection.pack_commands(commands), check_health=False)
 
     def _brpop_read(self, **options: Any) -> bool:
         if not self._armed:
             return bool(super()._brpop_read(**options))
+        delivery = None
         try:
             rung, delivery = self._read_answers(options)
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
+            if delivery is None:
+                self.leases.stop_listening(self._holder)
         if rung is not None:
             self._deliver_plumbing(rung)
         if delivery is None:
             if rung is None:
                 raise Empty
             return True
-        self._deliver_leased(delivery)
+        # Before it counts as held: one that cannot be read runs out of leases, and ends as a dead letter.
+        message = _payload(delivery)
+        self.leases.hold(delivery, self._holder)
+        self._deliver_held(message, delivery)
         return True
 
-    def _read_answers(self, options: dict[str, Any]) -> tuple[tuple[bytes, bytes] | None, Delivery | None]:
+    def _read_answers(self, options: dict[str, Any]) -> tuple[Rung | None, Delivery | None]:
         """The two answers to what _brpop_start sent: which list woke us, and the message that was leased to us."""
         connection = self.client.connection
-        rung, refused = None, None
         try:
-            try:
-                rung = self.client.parse_response(connection, "BRPOP", **options)
-            except redis.ResponseError as error:
-                # The second answer is on its way all the same: left unread, it would pass for the next one's.
-                refused = error
-            try:
-                delivery = to_delivery(self.client.parse_response(connection, "EVALSHA", **options))
-            except redis.exceptions.NoScriptError:
-                # After a failover or SCRIPT FLUSH. The bell was used up: pick now, not with the next ring.
-                delivery = self._pick(self.places())
+            return self._picks.answer(
+                lambda command: self.client.parse_response(connection, command, **options), self.places
+            )
         except self.connection_errors:
             connection.disconnect()
             raise
-        if refused is not None and delivery is None:
-            raise refused
-        return rung, delivery
 
-    def _deliver_plumbing(self, rung: tuple[bytes, bytes]) -> None:
+    def _deliver_plumbing(self, rung: Rung) -> None:
         name = rung[0].decode()
         if not name.startswith(f"{{{self.group}}}:bell:"):
             self.connection._deliver(loads(rung[1].decode()), name.rsplit(self.sep, 1)[0])
 
-    def _deliver_leased(self, delivery: Delivery) -> None:
-        # Before it counts as held: one that cannot be read runs out of leases, and ends as a dead letter.
-        message = _payload(delivery)
-        self.leases.hold(delivery)
+    def deliver(self, delivery: Delivery) -> None:
+        """Hand a message that this process holds, and that another listener was given, to the consumer of its lane."""
+        self._deliver_held(_payload(delivery), delivery)
+
+    def _deliver_held(self, message: Any, delivery: Delivery) -> None:
         receipt = receipt_of(delivery)
         try:
             self.connection._deliver(message, delivery.lane)
@@ -263,15 +239,18 @@ class Channel(stock.Channel):
             if self.leases.held(receipt) and receipt not in self.qos._delivered:
                 self.leases.settle(receipt, "done")  # the consumer asked for no acknowledgement
 
-    def _pick(self, places: tuple[Place, ...]) -> Delivery | None:
-        return self.scripts.dispatch(
-            lease_ms=self.lease_ms, holder=self._holder, aged_one_in=self.aged_one_in, places=places
-        )
+    def close(self) -> None:
+        """Kombu's close; the slots that were kept for the pending read are anybody's again."""
+        try:
+            super().close()
+        finally:
+            if "leases" in self.__dict__:
+                self.leases.stop_listening(self._holder)
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:
         if not is_lane(queue):
             return super()._get(queue)
-        delivery = self._pick(self._places_of([queue]))
+        delivery = self._picks.now(self._places_of([queue]))
         if delivery is None:
             raise Empty
         message = _payload(delivery)
