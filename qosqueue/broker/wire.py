@@ -38,8 +38,13 @@ class Wire:
         Raises redis.RedisError if Redis is away: then nobody knows which commands were carried out.
         """
         connection = self._take()
+        packed = connection.pack_commands(commands)
         try:
-            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            try:
+                connection.send_packed_command(packed, check_health=False)
+            except redis.ConnectionError:
+                # It was closed while it was idle: nobody heard. A server that is away fails the second time.
+                connection.send_packed_command(packed, check_health=False)
             return [answer_of(connection) for _ in commands]
         except BaseException:
             # Answers that were not read would pass for those of the next exchange.
