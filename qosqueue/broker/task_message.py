@@ -23,7 +23,7 @@ class TaskMessages:
     """Makes messages of the task that runs requests; what all of them share is asked of Celery once."""
 
     def __init__(self, app: Celery) -> None:
-        made = app.amqp.as_task_v2("", INFER_TASK, args=[], kwargs={}, kwargsrepr="{}")
+        made = app.amqp.as_task_v2("", INFER_TASK, args=[], kwargs={}, kwargsrepr="{}", ignore_result=None)
         self._headers: dict[str, Any] = made.headers
         self._reply_to = app.oid
 
