@@ -67,7 +67,7 @@ def lanes_of(settings: Settings, models: list[Model]) -> list[str]:
 def register_tasks(app: Celery, runner: AttemptRunner) -> None:
     """The tasks that requests are sent to."""
 
-    @app.task(name=INFER_TASK, bind=True)
+    @app.task(name=INFER_TASK, bind=True, shared=False)
     def infer(task: Any, request: dict[str, Any]) -> None:
         # Stock Kombu (the fifo baseline) has no fences: there every delivery is the first.
         try:
