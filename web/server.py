@@ -37,7 +37,7 @@ class Worker(ThreadWorker):
         return kept
 
     def _may_stay(self) -> bool:
-        return self.alive and self.nr_conns <= self.cfg.threads // 2
+        return bool(self.alive and self.nr_conns <= self.cfg.threads // 2)
 
 
 def _readable(sock: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -159,23 +160,29 @@ class FastLaneStep(bootsteps.StartStopStep):
     requires = ("celery.worker.components:Hub", "celery.worker.components:Pool")
 
     def __init__(self, worker: Any, **options: Any) -> None:
-        self._make = options.get("fast_lane")
+        self._make: Callable[[Any], FastLane] | None = options.get("fast_lane")
         self._lane: FastLane | None = None
 
     def include_if(self, worker: Any) -> bool:
         return self._make is not None and worker.use_eventloop
 
     def start(self, worker: Any) -> None:
+        """Make and start the lane."""
+        if self._make is None:
+            raise AssertionError("a step without a lane is not included")
         self._lane = self._make(worker)
         self._lane.start()
 
     def close(self, worker: Any) -> None:
+        """Take no more: called before any step is stopped."""
         if self._lane is not None:
             self._lane.close()
 
     def stop(self, worker: Any) -> None:
+        """Warm shutdown: what runs runs on to its end."""
         if self._lane is not None:
             self._lane.join()
 
     def terminate(self, worker: Any) -> None:
+        """Cold shutdown: what runs is given back by the lease table when the process ends."""
         self.close(worker)
