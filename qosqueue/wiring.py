@@ -71,7 +71,7 @@ def build(settings: Settings) -> Services:
     record = JobRecord(store)
     catalog = Catalog(store)
     admission = Admission(catalog, client, client_url(settings), settings.group)
-    publisher = Publisher(make_celery(settings), settings)
+    publisher = Publisher(make_celery(settings), settings, scripts)
     queues = Queues(scripts, replicas, stock_order=settings.order == "fifo")
     attempts = Attempts(record)
     shares = Shares(scripts, store)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, jsonify
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from flask import Flask, Request, Response, jsonify
+from flask.sessions import SessionInterface, SessionMixin
 from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.models.info import Info
 from flask_openapi.models.security_scheme import SecurityScheme
@@ -24,6 +28,10 @@ from qosqueue_web.api.health import add_health
 from qosqueue_web.api.jobs import add_jobs
 from qosqueue_web.api.models import add_models
 from qosqueue_web.api.strict_json import StrictRequest
+from qosqueue_web.fast_road import FastRoad
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 OPENAPI_VERSION = "3.1.0"
 DOCUMENT = "/openapi.json"
@@ -51,19 +59,51 @@ def create_app(services: Services | None = None) -> Flask:
         static_folder=None,  # the pages serve their own, under /admin
     )
     app.openapi_version = OPENAPI_VERSION
-    app.request_class = StrictRequest
-    app.config["MAX_CONTENT_LENGTH"] = services.settings.max_body_bytes
-    app.secret_key = session_key(services.settings.home)
-    headers.register(app)
-    security.register(app)
-    errors.register(app)
+    app.session_interface = NoSession()
+    _furnish(app, services)
+    security.guard_api(app)
     _add_api(app, services)
-    app.config["ADMIN_HTTPS"] = services.settings.https
-    admin.register(app, services)
+    pages = _pages(services)
+    api = FastRoad(services, app.wsgi_app)
+
+    def by_path(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        to_pages = errors.is_page(environ.get("PATH_INFO", ""))
+        return (pages.wsgi_app if to_pages else api)(environ, start_response)
+
+    app.wsgi_app = by_path  # type: ignore[method-assign]
     if services.settings.trusted_proxies:
         hops = services.settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
     return app
+
+
+class NoSession(SessionInterface):
+    """The API knows its callers by their keys: no cookie is read, checked or written for its answers."""
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
+        """None: whoever uses a session behind the API has made a mistake, and Flask says so."""
+        return None
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """There is nothing to save."""
+
+
+def _pages(services: Services) -> Flask:
+    """The admin pages, an application of their own: what they do for every request is no business of the API."""
+    pages = Flask("qosqueue_web", static_folder=None)
+    pages.secret_key = session_key(services.settings.home)
+    pages.config["ADMIN_HTTPS"] = services.settings.https
+    _furnish(pages, services)
+    security.guard_pages(pages)
+    admin.register(pages, services)
+    return pages
+
+
+def _furnish(app: Flask, services: Services) -> None:
+    app.request_class = StrictRequest
+    app.config["MAX_CONTENT_LENGTH"] = services.settings.max_body_bytes
+    headers.register(app)
+    errors.register(app)
 
 
 def _add_api(app: OpenAPI, services: Services) -> None:

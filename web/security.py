@@ -14,8 +14,8 @@ from secure.headers import (
 )
 
 
-def register(app: Flask) -> None:
-    """Put the headers on every answer of `app`. Scripts, styles and pictures come from this server or not at all."""
+def guard_pages(app: Flask) -> None:
+    """Put the headers on every page of `app`. Scripts, styles and pictures come from this server or not at all."""
     policy = (
         ContentSecurityPolicy()
         .default_src("'self'")
@@ -31,11 +31,31 @@ def register(app: Flask) -> None:
         xfo=XFrameOptions().deny(),
         coop=CrossOriginOpenerPolicy().same_origin(),
         corp=CrossOriginResourcePolicy().same_origin(),
-    )
+    ).header_items()
 
     @app.after_request
     def protect(response: Response) -> Response:
-        headers.set_headers(response)
-        # Answers are a tenant's own: no cache on the way may keep them. Static files come with a rule of their own.
+        response.headers.extend(headers)
+        # Pages show what is the visitor's own. Static files come with a rule of their own.
         response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+
+# What a browser needs to know of an answer that is no page (OWASP's REST security cheat sheet): it is shown nowhere
+# and loads nothing; and no cache on the way may keep it, for it is a tenant's own.
+API_HEADERS = [
+    *Secure(
+        csp=ContentSecurityPolicy().default_src("'none'").frame_ancestors("'none'"),
+        xcto=XContentTypeOptions().nosniff(),
+    ).header_items(),
+    ("Cache-Control", "no-store"),
+]
+
+
+def guard_api(app: Flask) -> None:
+    """Put API_HEADERS on every answer of `app`."""
+
+    @app.after_request
+    def protect(response: Response) -> Response:
+        response.headers.extend(API_HEADERS)
         return response

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import redis
@@ -17,16 +18,22 @@ from celery.signals import worker_shutting_down
 from qosqueue.broker.address import connect
 from qosqueue.broker.celery_app import FIFO_QUEUE, INFER_TASK, make_celery
 from qosqueue.broker.leases import LeaseTable
+from qosqueue.broker.outbox import Outbox
+from qosqueue.broker.picks import Picks
+from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.profile import WINDOW
+from qosqueue.policy.reference.message import Delivery
 from qosqueue.policy.terms import TIERS, lane_name
 from qosqueue.settings import Settings
 from qosqueue.store.records import Model
 from qosqueue.wiring import Services
 from qosqueue_workers.attempt import AttemptRunner
 from qosqueue_workers.cancellations import Cancellations
+from qosqueue_workers.celery_step import Attendant, FastLaneStep
 from qosqueue_workers.engines.base import Engine
 from qosqueue_workers.engines.registry import make_engine
+from qosqueue_workers.fast_lane import BLOCK_S, FastLane
 from qosqueue_workers.gpu import GpuBinding, NoGpu
 from qosqueue_workers.presence import Presence
 
@@ -60,7 +67,7 @@ def lanes_of(settings: Settings, models: list[Model]) -> list[str]:
 def register_tasks(app: Celery, runner: AttemptRunner) -> None:
     """The tasks that requests are sent to."""
 
-    @app.task(name=INFER_TASK, bind=True)
+    @app.task(name=INFER_TASK, bind=True, shared=False)
     def infer(task: Any, request: dict[str, Any]) -> None:
         # Stock Kombu (the fifo baseline) has no fences: there every delivery is the first.
         try:
@@ -69,6 +76,21 @@ def register_tasks(app: Celery, runner: AttemptRunner) -> None:
             # The outcome is not written down: the message goes back to its place and runs again.
             log.error("an outcome could not be written down", request=request["id"], error=str(error))
             raise Reject(str(error), requeue=True) from error
+
+
+def make_lane(
+    settings: Settings,
+    table: LeaseTable,
+    scripts: Scripts,
+    lanes: list[str],
+    serve: Callable[[Delivery], None],
+    holder: str,
+) -> FastLane:
+    """The fast lane of a worker: a thread for each slot, and one that waits when all of them are taken."""
+    client = connect(settings, socket_timeout_s=BLOCK_S + 2)
+    picks = Picks(scripts, f"{holder}:lane", lease_ms=settings.lease_ms)
+    connection = client.connection_pool.make_connection()
+    return FastLane(connection, picks, table, lanes, serve, threads=sum(table.capacity.values()) + 1)
 
 
 def serve(
@@ -82,14 +104,21 @@ def serve(
     settings = services.settings
     worker = name or f"{socket.gethostname()}-{os.getpid()}"
     slots = slots_of(models)
-    runner = AttemptRunner(engines, services.attempts, services.redis, settings.group, worker)
+    outbox = Outbox(services.scripts)
+    runner = AttemptRunner(engines, services.attempts, outbox, worker)
     table = LeaseTable(
         lambda: connect(settings), settings.group, lease_ms=settings.lease_ms, capacity=slots, on_stop=runner.stop
     )
     app = make_celery(settings, lease_table=table)
     register_tasks(app, runner)
+    app.steps["worker"].add(FastLaneStep)
+    lanes = lanes_of(settings, models)
     presence = Presence(services.replicas, worker, engines, slots, gpu.name if isinstance(gpu, GpuBinding) else None)
     cancellations = Cancellations(lambda: connect(settings, socket_timeout_s=None), settings.group, runner.stop)
+
+    def fast_lane(celery_worker: Any) -> FastLane:
+        attendant = Attendant(celery_worker, runner, table, services.scripts, outbox)
+        return make_lane(settings, table, services.scripts, lanes, attendant.serve, worker)
 
     @worker_shutting_down.connect(weak=False)
     def drain(**_: Any) -> None:
@@ -102,12 +131,17 @@ def serve(
         hostname=f"{worker}@{socket.gethostname()}",
         pool="threads",
         concurrency=sum(slots.values()),
-        queues=lanes_of(settings, models),
+        queues=lanes,
         loglevel=settings.log_level,
         without_gossip=True,
         without_mingle=True,
         quiet=True,
+        fast_lane=None if settings.order == "fifo" else fast_lane,
     )
+    # What is there now lives as long as the process: a garbage collection that looked at it would stop every thread
+    # for a tenth of a second.
+    gc.collect()
+    gc.freeze()
     try:
         celery_worker.start()
     finally:

@@ -11,7 +11,7 @@ import redis
 import structlog
 
 from qosqueue.broker.leases import LEASE_LOST
-from qosqueue.broker.replies import ReplyWriter
+from qosqueue.broker.outbox import Outbox, ReplyWriter
 from qosqueue.errors import EngineError, StoreUnavailable
 from qosqueue.service.attempts import Attempts
 from qosqueue.service.failures import EXPIRED
@@ -45,23 +45,40 @@ class _Running:
 
 
 class AttemptRunner:
-    """Runs attempts on this worker's engines; one call of `run` holds one slot."""
+    """Runs attempts on this worker's engines; one call holds one slot."""
 
-    def __init__(
-        self, engines: Mapping[str, Engine], attempts: Attempts, client: redis.Redis, group: str, worker: str
-    ) -> None:
+    def __init__(self, engines: Mapping[str, Engine], attempts: Attempts, outbox: Outbox, worker: str) -> None:
         self._engines = engines
         self._attempts = attempts
-        self._client = client
-        self._group = group
+        self._outbox = outbox
         self._worker = worker
         self._running: dict[str, _Running] = {}
         self._lock = threading.Lock()
 
     def run(self, request: dict[str, Any], fence: int) -> None:
-        """Run one attempt. Raises StoreUnavailable or redis.RedisError if its outcome could not be written down:
-        then the message must stay unsettled, and comes back when its lease ends."""
-        sink = self._sink(request, fence)
+        """Run one attempt to its end, with its last word said. Raises StoreUnavailable or redis.RedisError if its
+        outcome could not be written down: then the message must stay unsettled, and comes back when its lease ends."""
+        writer = self.writer(request, fence)
+        try:
+            self.attempt(request, fence, writer)
+        finally:
+            self._outbox.flush(writer)
+
+    def writer(self, request: dict[str, Any], fence: int) -> ReplyWriter | None:
+        """What the attempt will speak with, if somebody waits for its answer."""
+        reply = request["reply"]
+        return None if reply is None else ReplyWriter(self._outbox, reply, request["id"], fence)
+
+    def attempt(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None) -> None:
+        """Run one attempt; its last word is left in the outbox, for the caller to flush with whatever settles it.
+
+        Raises as `run` does.
+        """
+        sink: Sink = (
+            JobSink(self._attempts, request, fence, self._worker)
+            if writer is None
+            else ReplySink(writer, request, self._worker)
+        )
         if now_ms() > request["expires_ms"] and sink.is_late():
             sink.failed(EXPIRED)
             return
@@ -133,12 +150,6 @@ class AttemptRunner:
         arrived_ms = request["created_ms"]
         first_token_ms = (first_ms[0] if first_ms else now_ms()) - arrived_ms
         sink.done(completion, chat_completion(request, completion), begun_ms - arrived_ms, first_token_ms)
-
-    def _sink(self, request: dict[str, Any], fence: int) -> Sink:
-        if request["reply"] is None:
-            return JobSink(self._attempts, request, fence, self._worker)
-        writer = ReplyWriter(self._client, self._group, request["reply"], request["id"], fence)
-        return ReplySink(writer, request, self._worker)
 
 
 def chat_completion(request: dict[str, Any], completion: Completion) -> dict[str, Any]:

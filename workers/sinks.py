@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import structlog
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from qosqueue.broker.replies import ReplyWriter
+from qosqueue.broker.outbox import ReplyWriter
 from qosqueue.errors import StoreUnavailable
 from qosqueue.service.attempts import Attempts
 from qosqueue.store.clock import now_ms
@@ -95,7 +95,10 @@ class JobSink:
 
 
 class ReplySink:
-    """A synchronous request: everything goes to the web process that waits, as it happens."""
+    """A synchronous request: everything goes to the web process that waits, as it happens.
+
+    The last word is not urgent: it goes in one write with the settling that follows at once (AttemptRunner.attempt).
+    """
 
     def __init__(self, writer: ReplyWriter, request: dict[str, Any], worker: str) -> None:
         self._writer = writer
@@ -108,13 +111,13 @@ class ReplySink:
 
     def begin(self) -> dict[str, Any] | None:
         queued_ms = now_ms() - self._request["created_ms"]
-        self._writer.write("started", {"worker": self._worker, "queued_ms": queued_ms})
+        self._writer.write("started", {"worker": self._worker, "queued_ms": queued_ms}, urgent=False)
         body: dict[str, Any] = self._request["body"]
         return body
 
     def chunk(self, choices: Choices) -> None:
         if self._streams:
-            self._writer.write("chunk", {"choices": choices})
+            self._writer.write("chunk", {"choices": choices}, urgent=_has_text(choices))
 
     def done(self, completion: Completion, result: dict[str, Any], queued_ms: int, first_token_ms: int) -> None:
         self._writer.write(
@@ -127,10 +130,16 @@ class ReplySink:
                 "queued_ms": queued_ms,
                 "first_token_ms": first_token_ms,
             },
+            urgent=False,
         )
 
     def cancelled(self) -> None:
         """The client that would read it has left."""
 
     def failed(self, error: dict[str, Any]) -> None:
-        self._writer.write("failed", error)
+        self._writer.write("failed", error, urgent=False)
+
+
+def _has_text(choices: Choices) -> bool:
+    """Whether a client can use the chunk at once: not one that only names the role, or the reason of the end."""
+    return any(choice["delta"].get("content") and choice.get("finish_reason") is None for choice in choices)

@@ -20,6 +20,7 @@ from qosqueue.settings import Settings
 
 # sockaddr_un holds 108 bytes on Linux and 104 on macOS, with the closing zero.
 MAX_SOCKET_PATH_BYTES = 100
+MAX_CONNECTIONS = 10_000
 
 
 def socket_path(settings: Settings) -> Path:
@@ -74,4 +75,6 @@ def connect(settings: Settings, *, socket_timeout_s: float | None = 2.0) -> redi
         socket_timeout=socket_timeout_s,
         socket_connect_timeout=2.0,
         retry=Retry(NoBackoff(), 0),
+        # No more than one for each thread is ever in use; redis-py's own limit of 100 would fail the 101st.
+        max_connections=MAX_CONNECTIONS,
     )

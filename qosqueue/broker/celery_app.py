@@ -78,11 +78,6 @@ def register_transport() -> None:
     resolve_aliases[TRANSPORT] = "redis"
 
 
-def queue_for(settings: Settings, routing_key: str) -> str:
-    """The Celery queue that a routing key leads to."""
-    return FIFO_QUEUE if settings.order == "fifo" and routing_key != SYSTEM_LANE else routing_key
-
-
 def _qos(settings: Settings, lease_table: LeaseTable | None) -> dict[str, Any]:
     options: dict[str, Any] = {
         **_connection(),

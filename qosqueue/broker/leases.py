@@ -2,7 +2,7 @@
 
 One table per process and group, with its own thread and connection: it renews every lease and settles what ended,
 even after the channel that delivered the message was closed. The table is also the process's account of slots:
-what is held counts against the capacity of its model.
+what is held counts against the capacity of its model, and so does what somebody listens for and may be given soon.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Literal
 
 import redis
@@ -48,12 +49,16 @@ class LeaseTable:
         lease_ms: int,
         capacity: Mapping[str, int] | None = None,
         on_stop: Callable[[str, str, int], None] | None = None,
+        key_prefix: str = "",
     ) -> None:
         self.lease_ms = lease_ms
         self.capacity = dict(capacity or {})
         self._on_stop = on_stop or (lambda task, reason, fence: None)
-        self._scripts = Scripts(connect(), group)
+        self._scripts = Scripts(connect(), group, key_prefix)
         self._held: dict[str, Delivery] = {}
+        self._kept: dict[Hashable, tuple[str, ...]] = {}
+        self._claimed_until_s = 0.0
+        self._watchers: list[Callable[[str], None]] = []
         self._unsettled: list[tuple[str, int, Outcome]] = []
         self._told: set[str] = set()
         self._idle: list[tuple[float, tuple[str, ...], Callable[[str], bool]]] = []
@@ -66,9 +71,10 @@ class LeaseTable:
         """What `celery inspect stats` shows of it, among the options of the transport."""
         return {"held": len(self._held), "capacity": self.capacity}
 
-    def hold(self, delivery: Delivery) -> None:
-        """Take note of a lease that the dispatch script just gave to this process."""
+    def hold(self, delivery: Delivery, listener: Hashable = None) -> None:
+        """Take note of a lease that the dispatch script just gave to this process, and to that listener."""
         with self._changed:
+            self._kept.pop(listener, None)
             self._held[receipt_of(delivery)] = delivery
             if self._thread is None:
                 # Started with the first lease, not before: a prefork parent must not fork with a running thread.
@@ -80,28 +86,65 @@ class LeaseTable:
         """The delivery under a receipt, while this process holds it."""
         return self._held.get(receipt)
 
-    def has_slot(self, model: str) -> bool:
-        """Whether one more attempt of a model fits beside those that are held."""
-        limit = self.capacity.get(model)
-        if limit is None:
-            return True
+    def has_slot(self, model: str, listener: Hashable = None) -> bool:
+        """Whether one more attempt of a model fits beside those that are held, or that others listen for."""
         with self._changed:
-            return sum(1 for delivery in self._held.values() if delivery.model == model) < limit
+            return self._fits(model, self._taken(listener))
 
-    def settle(self, receipt: str, outcome: Outcome) -> None:
-        """End an attempt. If Redis is away now, the table goes on trying; a stale fence settles nothing."""
+    def listen(self, listener: Hashable, models: Iterable[str]) -> frozenset[str]:
+        """Which of `models` has a slot for this listener. They are kept for it until it holds, listens anew or stops.
+
+        Several may wait for the same model, each on its own connection: so they can never be given more than fits.
+        """
+        with self._changed:
+            taken = self._taken(listener)
+            found = frozenset(model for model in models if self._fits(model, taken))
+            self._kept[listener] = tuple(found)
+            return found
+
+    def stop_listening(self, listener: Hashable) -> None:
+        """Nothing will be given to this listener any more."""
+        with self._changed:
+            self._kept.pop(listener, None)
+
+    def claim(self, for_s: float) -> None:
+        """The models with a capacity are somebody's own (the fast lane's) for so long; 0 gives them back."""
+        self._claimed_until_s = time.monotonic() + for_s
+
+    def open_models(self) -> tuple[str, ...]:
+        """The models that nobody in this process has claimed; the empty one (no model) is always among them."""
+        return ("",) if time.monotonic() < self._claimed_until_s else ("", *self.capacity)
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Call `watcher` with a model each time a slot of it was freed, from the thread that freed it."""
+        self._watchers.append(watcher)
+
+    def release(self, receipt: str) -> Delivery | None:
+        """Let go of an attempt whose settling is the caller's; None if it is not held. Its slot is free at once."""
         with self._changed:
             delivery = self._held.pop(receipt, None)
             self._told.discard(receipt)
+        if delivery is not None:
+            for watcher in self._watchers:
+                watcher(delivery.model)
+        return delivery
+
+    def settle(self, receipt: str, outcome: Outcome) -> None:
+        """End an attempt. If Redis is away now, the table goes on trying; a stale fence settles nothing."""
+        delivery = self.release(receipt)
         if delivery is None:
             return
         try:
             self._settle(delivery.tag, delivery.fence, outcome)
         except redis.RedisError as error:
-            log.warning("settle is put off", receipt=receipt, outcome=outcome, error=str(error))
-            with self._changed:
-                self._unsettled.append((delivery.tag, delivery.fence, outcome))
-                self._changed.notify()
+            self.put_off(delivery, outcome, error)
+
+    def put_off(self, delivery: Delivery, outcome: Outcome, error: Exception) -> None:
+        """Settle an attempt that is released when Redis is back."""
+        log.warning("settle is put off", receipt=receipt_of(delivery), outcome=outcome, error=str(error))
+        with self._changed:
+            self._unsettled.append((delivery.tag, delivery.fence, outcome))
+            self._changed.notify()
 
     def give_back_idle(self, receipts: Iterable[str], runs_on: Callable[[str], bool]) -> None:
         """Put back what nobody works on, soon: an attempt may just be about to begin, or to be settled."""
@@ -123,6 +166,18 @@ class LeaseTable:
         except redis.RedisError as error:
             # Their leases end by themselves: what had ended runs once more, and its late result is refused.
             log.error("leases are left to run out", unsettled=len(self._unsettled), error=str(error))
+
+    def _taken(self, listener: Hashable) -> Counter[str]:
+        """Slots by model that are held or kept for other listeners; the lock is held."""
+        taken = Counter(delivery.model for delivery in self._held.values())
+        for other, models in self._kept.items():
+            if other != listener:
+                taken.update(models)
+        return taken
+
+    def _fits(self, model: str, taken: Counter[str]) -> bool:
+        limit = self.capacity.get(model)
+        return limit is None or taken[model] < limit
 
     def _run(self) -> None:
         interval_s = self.lease_ms / 1000 / RENEWALS_PER_LEASE
@@ -205,11 +260,13 @@ _tables: dict[tuple[int, str, str], LeaseTable] = {}
 _tables_lock = threading.Lock()
 
 
-def table_of_process(url: str, group: str, connect: Callable[[], redis.Redis], lease_ms: int) -> LeaseTable:
+def table_of_process(
+    url: str, group: str, connect: Callable[[], redis.Redis], lease_ms: int, key_prefix: str = ""
+) -> LeaseTable:
     """The table of this process for one group on one Redis, made when it is first asked for."""
     with _tables_lock:
         # A forked child has none of its parent's leases, and no thread that renews them.
-        key = os.getpid(), url, group
+        key = os.getpid(), url, f"{key_prefix}{group}"
         if key not in _tables:
-            _tables[key] = LeaseTable(connect, group, lease_ms=lease_ms)
+            _tables[key] = LeaseTable(connect, group, lease_ms=lease_ms, key_prefix=key_prefix)
         return _tables[key]

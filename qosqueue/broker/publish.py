@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import kombu.exceptions
 import redis
 from celery import Celery
+from pydantic_core import to_json
 
-from qosqueue.broker.celery_app import INFER_TASK, queue_for
+from qosqueue.broker.celery_app import FIFO_QUEUE, INFER_TASK
 from qosqueue.broker.envelope import qos_header
+from qosqueue.broker.scripts import Scripts
+from qosqueue.broker.submission import submit_message
+from qosqueue.broker.task_message import TaskMessages
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.profile import Profile
 from qosqueue.policy.terms import TaskType
@@ -19,9 +24,10 @@ from qosqueue.settings import Settings
 class Publisher:
     """Sends requests as ordinary Celery messages, to the lane that the profile names."""
 
-    def __init__(self, app: Celery, settings: Settings) -> None:
+    def __init__(self, app: Celery, settings: Settings, scripts: Scripts) -> None:
         self._app = app
         self._settings = settings
+        self._scripts = scripts
 
     def publish(
         self, request_id: str, model: str, tenant: str, organisation: str, profile: Profile, request: dict[str, Any]
@@ -32,28 +38,41 @@ class Publisher:
         Raises BrokerUnavailable if the broker is away or full. The message may be queued all the same when only
         the answer was lost: the caller's record must then be final before a worker looks at it.
         """
+        header = qos_header(
+            model=model,
+            tenant=tenant,
+            organisation=organisation,
+            priority=profile.priority,
+            batch=profile.task_type is TaskType.BATCH,
+            cost_ms=profile.cost_ms,
+            budget_ms=profile.latency_budget_ms,
+            ttl_ms=profile.ttl_ms,
+            max_attempts=profile.max_attempts,
+        )
         try:
-            self._app.send_task(
-                INFER_TASK,
-                args=[request],
-                # Else Celery writes the prompt a second time into the message, for its logs.
-                argsrepr=f"({request_id!r},)",
-                kwargsrepr="{}",
-                task_id=request_id,
-                queue=queue_for(self._settings, profile.routing_key),
-                # Stock Kombu would sort by it: the baseline is first come, first served.
-                priority=None if self._settings.order == "fifo" else profile.priority,
-                headers=qos_header(
-                    model=model,
-                    tenant=tenant,
-                    organisation=organisation,
-                    priority=profile.priority,
-                    batch=profile.task_type is TaskType.BATCH,
-                    budget_ms=profile.latency_budget_ms,
-                    cost_ms=profile.cost_ms,
-                    ttl_ms=profile.ttl_ms,
-                    max_attempts=profile.max_attempts,
-                ),
-            )
+            if self._settings.order == "fifo":
+                self._send_stock(request_id, header, request)
+            else:
+                lane = profile.routing_key
+                message = self._messages.make(request_id, lane, profile.priority, request, header)
+                submit_message(self._scripts, lane, message, dump=to_json, max_attempts=profile.max_attempts)
         except (kombu.exceptions.OperationalError, redis.RedisError) as error:
             raise BrokerUnavailable(f"the broker did not take the request: {error}") from error
+
+    @cached_property
+    def _messages(self) -> TaskMessages:
+        # Not before the first request: what Celery puts into every message names the process.
+        return TaskMessages(self._app)
+
+    def _send_stock(self, request_id: str, header: dict[str, Any], request: dict[str, Any]) -> None:
+        """Celery's own way, for the baseline on stock Kombu: first come, first served, so without a priority."""
+        self._app.send_task(
+            INFER_TASK,
+            args=[request],
+            # Else Celery writes the prompt a second time into the message, for its logs.
+            argsrepr=f"({request_id!r},)",
+            kwargsrepr="{}",
+            task_id=request_id,
+            queue=FIFO_QUEUE,
+            headers=header,
+        )

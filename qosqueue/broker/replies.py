@@ -1,7 +1,7 @@
 """How do tokens get from the worker to the web process that waits for them?
 
-One stream in Redis for each web process, read by one thread that hands events to the waiting calls: no connection
-per request, no polling, no result backend. An event carries the fence of the attempt that wrote it.
+One stream in Redis for each web process, read by one of the threads that wait, which hands events to the others: no
+connection per request, no polling, no result backend. An event carries the fence of the attempt that wrote it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from time import monotonic
+from typing import Any, Literal, NamedTuple
 
 import redis
 import structlog
 
-from qosqueue.broker.scripts import source
+from qosqueue.broker.wire import answer_of
 
 Kind = Literal["started", "chunk", "done", "failed"]
 
@@ -25,13 +26,15 @@ Kind = Literal["started", "chunk", "done", "failed"]
 KEEP_EVENTS = 20_000
 KEEP_S = 300
 READ_AT_ONCE = 500
+# What was read is dropped after so many entries, or as soon as nothing comes.
+TRIM_EVERY = 64
 BLOCK_MS = 1_000
+RETRY_S = 0.5
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """One event of an attempt: its request, its fence, what happened, and the data of it."""
 
     request_id: str
@@ -45,98 +48,156 @@ def stream_key(group: str, address: str) -> str:
     return f"{{{group}}}:reply:{address}"
 
 
-class ReplyWriter:
-    """The worker's side: writes events for one request. Raises redis.RedisError when Redis is away."""
+class Inbox:
+    """Where the events of one request appear. One thread waits at it."""
 
-    def __init__(self, client: redis.Redis, group: str, address: str, request_id: str, fence: int) -> None:
-        self._append = client.register_script(source("reply"))
-        self._key = stream_key(group, address)
-        self._head = {"id": request_id, "fence": fence}
+    def __init__(self, reader: ReplyReader) -> None:
+        self._reader = reader
+        # An empty batch is no news: it asks the thread that waits here to read the stream for all.
+        self.batches: queue.SimpleQueue[list[Reply]] = queue.SimpleQueue()
 
-    def write(self, kind: Kind, data: dict[str, Any]) -> None:
-        """Append one event. Without a reader the stream expires by itself."""
-        fields = {**self._head, "kind": kind, "data": json.dumps(data)}
-        flat: list[Any] = [part for field in fields.items() for part in field]
-        self._append(keys=[self._key], args=[KEEP_EVENTS, KEEP_S, *flat])
+    def get(self, timeout: float) -> list[Reply]:
+        """What is ready, as soon as something is; raises queue.Empty after `timeout` seconds."""
+        return self._reader.wait(self, timeout)
 
 
 class ReplyReader:
-    """The web process's side: one thread, one stream, many waiting calls."""
+    """The web process's side: one stream, one connection, many waiting calls, no thread of its own.
+
+    One of the threads that wait reads the stream for all; when it has what it waited for, another takes its turn. So
+    a lone answer reaches its thread directly.
+    """
 
     def __init__(self, connect: Callable[[], redis.Redis], group: str) -> None:
         self.address = secrets.token_hex(8)
         self._key = stream_key(group, self.address)
         self._connect = connect
-        self._waiting: dict[str, queue.SimpleQueue[Reply]] = {}
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._expected: dict[str, Inbox] = {}
+        self._asleep: dict[Inbox, None] = {}
+        self._turn = threading.Lock()
         self._closed = threading.Event()
+        # What follows belongs to whoever has the turn.
+        self._last = "0"
+        self._untrimmed = 0
+        self._idle = False
 
-    def expect(self, request_id: str) -> queue.SimpleQueue[Reply]:
-        """The queue in which the events of a request will appear. Call it before the request is published."""
-        events: queue.SimpleQueue[Reply] = queue.SimpleQueue()
-        with self._lock:
-            self._waiting[request_id] = events
-            if self._thread is None:
-                # Started by the first call, not by the import: gunicorn forks between the two.
-                self._thread = threading.Thread(target=self._run, name="replies", daemon=True)
-                self._thread.start()
-        return events
+    def expect(self, request_id: str) -> Inbox:
+        """Where the events of a request will appear. Call it before the request is published."""
+        inbox = self._expected[request_id] = Inbox(self)
+        return inbox
 
     def forget(self, request_id: str) -> None:
         """Nobody waits for this request any more; its late events are dropped."""
-        with self._lock:
-            self._waiting.pop(request_id, None)
+        self._expected.pop(request_id, None)
 
     def close(self) -> None:
-        """Stop reading; returns when the thread has ended."""
+        """Stop reading. Who still waits hears nothing more."""
         self._closed.set()
-        if self._thread is not None:
-            self._thread.join(2 * BLOCK_MS / 1000)
 
-    def _run(self) -> None:
-        client = self._connect()
-        last = trimmed = "0"
-        while not self._closed.is_set():
+    def wait(self, inbox: Inbox, timeout: float) -> list[Reply]:
+        """The next batch in `inbox`; raises queue.Empty after `timeout` seconds."""
+        until_s = monotonic() + timeout
+        while True:
+            left_s = until_s - monotonic()
             try:
-                with client.pipeline(transaction=False) as pipe:
-                    if last != trimmed:
-                        # What was handed out is of no more use: the stream stays as short as the reader is quick.
-                        pipe.xtrim(self._key, minid=_next_id(last), approximate=False)
-                    pipe.xread({self._key: last}, count=READ_AT_ONCE, block=BLOCK_MS)
-                    answer: Any = pipe.execute()[-1]
-                trimmed = last
-                for entry_id, fields in _entries(answer):
-                    last = entry_id
-                    self._hand_out(entry_id, fields)
-            except redis.RedisError as error:
-                log.warning("replies cannot be read now", error=str(error))
-                self._closed.wait(0.5)
+                batch = inbox.batches.get_nowait()
+            except queue.Empty:
+                if left_s <= 0:
+                    raise
+                batch = [] if self._read_for_all(left_s) else self._sleep(inbox, left_s)
+            if batch:
+                return batch
 
-    def _hand_out(self, entry_id: str, fields: dict[bytes, bytes]) -> None:
+    def _read_for_all(self, at_most_s: float) -> bool:
+        """Read once, if it is nobody else's turn; whether it was ours."""
+        if not self._turn.acquire(blocking=False):
+            return False
         try:
-            kind: Any = fields[b"kind"].decode()
-            reply = Reply(fields[b"id"].decode(), int(fields[b"fence"]), kind, json.loads(fields[b"data"]))
-        except (KeyError, ValueError):
-            # One entry that no worker of ours wrote must not end the answers of all others.
-            log.error("an entry of the reply stream is malformed", entry=entry_id, fields=sorted(map(str, fields)))
+            self._read(at_most_s)
+        finally:
+            self._turn.release()
+            self._wake_one()
+        return True
+
+    def _sleep(self, inbox: Inbox, at_most_s: float) -> list[Reply]:
+        """Wait until somebody else has read something for us. Empty: it is our turn to read."""
+        self._asleep[inbox] = None
+        # In this order: whoever let go of the turn meanwhile either finds us asleep, or we find the turn free.
+        if not self._turn.locked():
+            batch: list[Reply] = []
+        else:
+            try:
+                batch = inbox.batches.get(timeout=at_most_s)
+            except queue.Empty:
+                batch = []
+        if self._asleep.pop(inbox, self) is self and batch:
+            # We were asked to read, and leave with our answer: somebody else must.
+            self._wake_one()
+        return batch
+
+    def _wake_one(self) -> None:
+        try:
+            inbox, _ = self._asleep.popitem()
+        except KeyError:
             return
-        events = self._waiting.get(reply.request_id)
-        if events is not None:
-            events.put(reply)
+        inbox.batches.put([])
+
+    @cached_property
+    def _connection(self) -> Any:
+        # With the first wait, not with the wiring: gunicorn forks between the two.
+        return self._connect().connection_pool.make_connection()
+
+    def _read(self, at_most_s: float) -> None:
+        """Read what there is, or wait for it, and hand it out; the turn is ours."""
+        block_ms = max(1, int(min(at_most_s * 1000, BLOCK_MS)))
+        commands: list[Any] = [
+            ("XREAD", "COUNT", READ_AT_ONCE, "BLOCK", block_ms, "STREAMS", self._key, self._last),
+        ]
+        if self._untrimmed > TRIM_EVERY or (self._idle and self._untrimmed):
+            # What was handed out is of no more use: the stream stays as short as its readers are quick.
+            commands.insert(0, ("XTRIM", self._key, "MINID", _next_id(self._last)))
+            self._untrimmed = 0
+        connection = self._connection
+        try:
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            *_, answer = [answer_of(connection) for _ in commands]
+            if isinstance(answer, redis.ResponseError):
+                raise answer
+        except redis.RedisError as error:
+            connection.disconnect()
+            log.warning("replies cannot be read now", error=str(error))
+            self._closed.wait(min(at_most_s, RETRY_S))
+            return
+        self._idle = not answer
+        for entry_id, fields in _entries(answer):
+            self._last = entry_id
+            self._untrimmed += 1
+            self._hand_out(entry_id, fields)
+
+    def _hand_out(self, entry_id: str, fields: list[bytes]) -> None:
+        told: dict[str, list[Reply]] = {}
+        try:
+            for word in json.loads(fields[fields.index(b"events") + 1].decode()):
+                reply = Reply(*word)
+                if reply.request_id in told:
+                    told[reply.request_id].append(reply)
+                else:
+                    told[reply.request_id] = [reply]
+        except (ValueError, TypeError):
+            # One entry that no worker of ours wrote must not end the answers of all others.
+            log.error("an entry of the reply stream is malformed", entry=entry_id, fields=fields[::2])
+        for request_id, replies in told.items():
+            inbox = self._expected.get(request_id)
+            if inbox is not None:
+                inbox.batches.put(replies)
 
 
-def _entries(answer: Any) -> list[tuple[str, dict[bytes, bytes]]]:
-    """The entries of the one stream that was read, under either version of the protocol."""
+def _entries(answer: Any) -> list[tuple[str, list[bytes]]]:
+    """The entries of the one stream that was read, under either version of the protocol: id, then field, value, …"""
     if not answer:
         return []
-    streams = answer.values() if isinstance(answer, dict) else [entries for _, entries in answer]
-    flat: list[tuple[str, dict[bytes, bytes]]] = []
-    for entries in streams:
-        while entries and isinstance(entries[0], list):  # protocol 3 nests once more
-            entries = entries[0]
-        flat.extend((entry_id.decode(), fields) for entry_id, fields in entries)
-    return flat
+    (entries,) = answer.values() if isinstance(answer, dict) else [entries for _, entries in answer]
+    return [(entry_id.decode(), fields) for entry_id, fields in entries]
 
 
 def _next_id(entry_id: str) -> str:

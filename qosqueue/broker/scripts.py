@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib import resources
 from typing import Any, Literal, cast
 
 import redis
+from redis.exceptions import NoScriptError
 
+from qosqueue.broker.wire import Command, Wire
 from qosqueue.policy import order
 from qosqueue.policy.reference.claims import Share
 from qosqueue.policy.reference.limits import Limit
@@ -53,17 +56,29 @@ def _constant(found: re.Match[str]) -> str:
     return str(value) if isinstance(value, int) else f"({{{', '.join(map(str, value))}}})"
 
 
+@cache
+def sha_of(name: str) -> str:
+    """SHA-1 of a script, by which EVALSHA names it."""
+    return hashlib.sha1(source(name).encode(), usedforsecurity=False).hexdigest()
+
+
+@cache
+def _names_by_sha() -> dict[str, str]:
+    return {sha_of(name): name for name in (*NAMES, "reply")}
+
+
 class Scripts:
     """The commands of one group on one Redis. Calls are atomic; they raise redis.RedisError when Redis is away.
 
-    Script hashes are registered on the client: after SCRIPT FLUSH or a failover the next call loads them again.
+    After SCRIPT FLUSH or a failover the next call loads its script again.
     """
 
-    def __init__(self, client: redis.Redis, group: str) -> None:
+    def __init__(self, client: redis.Redis, group: str, key_prefix: str = "") -> None:
+        """`key_prefix` is put before all keys, as Kombu's `global_keyprefix`; `client` must not add one itself."""
         self.client = client
         self.group = group
-        self.key = f"{{{group}}}"
-        self._scripts = {name: client.register_script(source(name)) for name in NAMES}
+        self.key = f"{key_prefix}{{{group}}}"
+        self.wire = Wire(client)
 
     def submit(
         self,
@@ -138,11 +153,11 @@ class Scripts:
 
     def recharge(self, tasks: Iterable[str]) -> int:
         """`rerank` with `charge` for many tasks in one round trip; how many of them were queued."""
-        rerank = cast(Callable[..., Any], self._scripts["rerank"])
-        with self.client.pipeline(transaction=False) as pipe:
-            for task in tasks:
-                rerank(keys=[self.key], args=["", task, "", "", "", 0, 1], client=pipe)
-            return sum(map(int, pipe.execute()))
+        answers = self.run([self.command("rerank", task, "", "", "", 0, 1) for task in tasks])
+        for answer in answers:
+            if isinstance(answer, redis.ResponseError):
+                raise answer
+        return sum(map(int, answers))
 
     def replay(self, *, task: str, now_ms: int | None = None) -> int:
         """Queue a dead letter again, as if it had just arrived, with all its attempts: 1, or 0 if it is not dead."""
@@ -220,28 +235,38 @@ class Scripts:
 
     def sha(self, name: str) -> str:
         """SHA-1 of a script, for callers that send EVALSHA themselves."""
-        return self._scripts[name].sha
+        return sha_of(name)
 
     def load(self, name: str) -> None:
         """Put a script into the server's cache."""
         self.client.script_load(source(name))
 
+    def command(self, name: str, *arguments: Any, now_ms: int | None = None) -> Command:
+        """A call as a command, for callers that send several at once; `arguments` are the script's ARGV 2 and on."""
+        return ("EVALSHA", sha_of(name), 1, self.key, "" if now_ms is None else now_ms, *arguments)
+
+    def run(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers to several calls in one write, as Wire.exchange gives them; scripts are loaded if need be."""
+        answers = self.wire.exchange(commands)
+        missing = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if missing:
+            for sha in {commands[place][1] for place in missing}:
+                self.load(_names_by_sha()[sha])
+            again = self.wire.exchange([commands[place] for place in missing])
+            for place, answer in zip(missing, again, strict=True):
+                answers[place] = answer
+        return answers
+
     def _call(self, name: str, now_ms: int | None, *arguments: Any) -> Any:
-        script = cast(Callable[..., Any], self._scripts[name])
-        given = ["" if now_ms is None else now_ms, *arguments]
-        try:
-            return script(keys=[self.key], args=given)
-        except redis.exceptions.NoScriptError:
-            # Flushed again between the load and the call: nothing comes between these two.
-            with self.client.pipeline(transaction=True) as pipe:
-                pipe.script_load(source(name))
-                pipe.evalsha(self.sha(name), 1, self.key, *given)
-                return pipe.execute()[1]
+        (answer,) = self.run([self.command(name, *arguments, now_ms=now_ms)])
+        if isinstance(answer, redis.ResponseError):
+            raise answer
+        return answer
 
 
-def bell_key(group: str, place: Place) -> str:
-    """The list that is pushed to when something may run at a place."""
-    return f"{{{group}}}:bell:{_pair(*place)}"
+def bell_key(key: str, place: Place) -> str:
+    """The list that is pushed to when something may run at a place; `key` is that of Scripts."""
+    return f"{key}:bell:{_pair(*place)}"
 
 
 def waiting_key(group: str, tenant: str, stand: str, place: Place) -> str:

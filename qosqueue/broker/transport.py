@@ -27,17 +27,18 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from qosqueue.broker.celery_side import CelerySide
-from qosqueue.broker.envelope import HEADER, envelope_of
+from qosqueue.broker.envelope import HEADER
 from qosqueue.broker.leases import LeaseTable, receipt_of, table_of_process
+from qosqueue.broker.picks import Picks, Rung
 from qosqueue.broker.revocation import Revocation, revoked_by
-from qosqueue.broker.scripts import Scripts, bell_key, dispatch_arguments, to_picked
+from qosqueue.broker.scripts import Scripts
+from qosqueue.broker.submission import submit_message
 from qosqueue.policy.reference.message import Delivery, Nothing, Place
 from qosqueue.policy.terms import LANES, SYSTEM_LANE
 
 PURGE_AT_ONCE = 1000
 REAP_AT_ONCE = 100
 GONE = 1
-OWN_BELL_KEPT_MS = 10_000
 OUR_LANES = frozenset((*LANES, SYSTEM_LANE))
 
 log = structlog.get_logger(__name__)
@@ -125,7 +126,11 @@ class Channel(stock.Channel):
     @cached_property
     def scripts(self) -> Scripts:
         """The queue's commands, on this channel's pool of connections."""
-        return Scripts(self._create_client(), self.group)
+        return Scripts(self._connect(), self.group, self.global_keyprefix)
+
+    def _connect(self) -> redis.Redis:
+        # Kombu's own client puts its prefix before the keys of some commands only.
+        return redis.Redis(connection_pool=self._create_client().connection_pool)
 
     @cached_property
     def leases(self) -> LeaseTable:
@@ -133,12 +138,7 @@ class Channel(stock.Channel):
         if self.lease_table is not None:
             return self.lease_table
         url = self.connection.client.as_uri(include_password=True)
-        return table_of_process(f"{url}#{self.global_keyprefix}", self.group, self._create_client, self.lease_ms)
-
-    @property
-    def _key(self) -> str:
-        """What all keys of the group begin with. Kombu's client puts the prefix before some commands' keys only."""
-        return f"{self.global_keyprefix}{self.scripts.key}"
+        return table_of_process(url, self.group, self._connect, self.lease_ms, self.global_keyprefix)
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         # Without redis-py's own second tries: whoever publishes hears at once that the broker is away.
@@ -154,13 +154,7 @@ class Channel(stock.Channel):
         if not is_lane(queue):
             super()._put(queue, message, **kwargs)
             return
-        envelope = envelope_of(queue, message, self.max_attempts)
-        if envelope.delay_ms:
-            # The server holds it until then: the worker must not wait once more, by a clock of its own.
-            message = {**message, "headers": {**message["headers"], "eta": None}}
-        self.scripts.submit(
-            tag=_tag_in(queue, message["properties"]), lane=queue, payload=dumps(message), **vars(envelope)
-        )
+        submit_message(self.scripts, queue, message, dump=dumps, max_attempts=self.max_attempts)
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
         super()._put_fanout(exchange, message, routing_key, **kwargs)
@@ -177,7 +171,7 @@ class Channel(stock.Channel):
     def _payload_of(self, task: str) -> bytes | None:
         client: Any = self.scripts.client
         tag = client.hget(f"{self.scripts.key}:tasks", task)
-        return client.get(f"{self._key}:body:{tag.decode()}") if tag else None
+        return client.get(f"{self.scripts.key}:body:{tag.decode()}") if tag else None
 
     # -- consuming
 
@@ -186,8 +180,13 @@ class Channel(stock.Channel):
         return self._places_of(self.active_queues)
 
     def _places_of(self, queues: Iterable[str]) -> tuple[Place, ...]:
-        models = [model for model in ("", *self.leases.capacity) if self.leases.has_slot(model)]
+        models = [model for model in self.leases.open_models() if self.leases.has_slot(model, self._holder)]
         return tuple((lane, model) for lane in queues if is_lane(lane) for model in models)
+
+    def _listen(self) -> tuple[Place, ...]:
+        """The places of now, whose slots are kept for this channel until its pending read is over."""
+        models = self.leases.listen(self._holder, self.leases.open_models())
+        return tuple((lane, model) for lane in self.active_queues if is_lane(lane) for model in sorted(models))
 
     def wants_more(self) -> bool:
         """Whether something this channel consumes has a free slot."""
@@ -198,17 +197,13 @@ class Channel(stock.Channel):
         if not self._in_poll or not set(self.places()) - set(self._armed):
             return
         try:
-            with self.scripts.client.pipeline(transaction=False) as pipe:
-                # It ends with its channel: nobody else reads it.
-                pipe.rpush(self._own_bell, "1")
-                pipe.pexpire(self._own_bell, OWN_BELL_KEPT_MS)
-                pipe.execute()
+            self._picks.wake()
         except redis.RedisError as error:
             log.warning("the pending read is not woken: it looks again by itself", error=str(error))
 
     @cached_property
-    def _own_bell(self) -> str:
-        return f"{{{self.group}}}:bell:of:{self._holder}"
+    def _picks(self) -> Picks:
+        return Picks(self.scripts, self._holder, lease_ms=self.lease_ms)
 
     @cached_property
     def _holder(self) -> str:
@@ -218,12 +213,11 @@ class Channel(stock.Channel):
         connection = self.client.connection
         # In this order: a slot that another thread frees from here on either counts or rings.
         self._in_poll, self._armed = connection, ()
-        self._armed = self.places()
+        self._armed = self._listen()
         if not self._armed:
             super()._brpop_start(timeout)
             return
         plumbing = [queue for queue in self.active_queues if not is_lane(queue)]
-        bells = [f"{self.global_keyprefix}{bell_key(self.group, place)}" for place in self._armed]
         stock_lists = [
             f"{self.global_keyprefix}{self._q_for_pri(queue, priority)}"
             for priority in self.priority_steps
@@ -233,26 +227,21 @@ class Channel(stock.Channel):
         block_s = self.brpop_timeout if timeout is None else timeout
         if self._retry_after_ms is not None:
             block_s = min(block_s or self._retry_after_ms / 1000, self._retry_after_ms / 1000)
-        pick = dispatch_arguments(self.lease_ms, self._holder, self._armed)
+        commands = self._picks.wait(self._armed, block_s or 0, stock_lists)
         connection.check_health()
-        connection.send_packed_command(
-            connection.pack_commands(
-                [
-                    ("BRPOP", f"{self.global_keyprefix}{self._own_bell}", *bells, *stock_lists, block_s or 0),
-                    ("EVALSHA", self.scripts.sha("dispatch"), 1, self._key, "", *pick),
-                ]
-            ),
-            check_health=False,
-        )
+        connection.send_packed_command(connection.pack_commands(commands), check_health=False)
 
     def _brpop_read(self, **options: Any) -> bool:
         if not self._armed:
             return bool(super()._brpop_read(**options))
+        picked: Delivery | Nothing = Nothing(None)
         try:
             rung, picked = self._read_answers(options)
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
+            if isinstance(picked, Nothing):
+                self.leases.stop_listening(self._holder)
         if rung is not None:
             self._deliver_plumbing(rung)
         if isinstance(picked, Nothing):
@@ -261,40 +250,33 @@ class Channel(stock.Channel):
                 raise Empty
             return True
         self._retry_after_ms = None
-        self._deliver_leased(picked)
+        # Before it counts as held: one that cannot be read runs out of leases, and ends as a dead letter.
+        message = _payload(picked)
+        self.leases.hold(picked, self._holder)
+        self._deliver_held(message, picked)
         return True
 
-    def _read_answers(self, options: dict[str, Any]) -> tuple[tuple[bytes, bytes] | None, Delivery | Nothing]:
+    def _read_answers(self, options: dict[str, Any]) -> tuple[Rung | None, Delivery | Nothing]:
         """The two answers to what _brpop_start sent: which list woke us, and the message that was leased to us."""
         connection = self.client.connection
-        rung, refused = None, None
         try:
-            try:
-                rung = self.client.parse_response(connection, "BRPOP", **options)
-            except redis.ResponseError as error:
-                # The second answer is on its way all the same: left unread, it would pass for the next one's.
-                refused = error
-            try:
-                picked = to_picked(self.client.parse_response(connection, "EVALSHA", **options))
-            except redis.exceptions.NoScriptError:
-                # After a failover or SCRIPT FLUSH. The bell was used up: pick now, not with the next ring.
-                picked = self._pick(self.places())
+            return self._picks.answer(
+                lambda command: self.client.parse_response(connection, command, **options), self.places
+            )
         except self.connection_errors:
             connection.disconnect()
             raise
-        if refused is not None and isinstance(picked, Nothing):
-            raise refused
-        return rung, picked
 
-    def _deliver_plumbing(self, rung: tuple[bytes, bytes]) -> None:
+    def _deliver_plumbing(self, rung: Rung) -> None:
         name = rung[0].decode()
         if not name.startswith(f"{{{self.group}}}:bell:"):
             self.connection._deliver(loads(rung[1].decode()), name.rsplit(self.sep, 1)[0])
 
-    def _deliver_leased(self, delivery: Delivery) -> None:
-        # Before it counts as held: one that cannot be read runs out of leases, and ends as a dead letter.
-        message = _payload(delivery)
-        self.leases.hold(delivery)
+    def deliver(self, delivery: Delivery) -> None:
+        """Hand a message that this process holds, and that another listener was given, to the consumer of its lane."""
+        self._deliver_held(_payload(delivery), delivery)
+
+    def _deliver_held(self, message: Any, delivery: Delivery) -> None:
         receipt = receipt_of(delivery)
         try:
             self.connection._deliver(message, delivery.lane)
@@ -302,13 +284,18 @@ class Channel(stock.Channel):
             if self.leases.held(receipt) and receipt not in self.qos._delivered:
                 self.leases.settle(receipt, "done")  # the consumer asked for no acknowledgement
 
-    def _pick(self, places: tuple[Place, ...]) -> Delivery | Nothing:
-        return self.scripts.dispatch(lease_ms=self.lease_ms, holder=self._holder, places=places)
+    def close(self) -> None:
+        """Kombu's close; the slots that were kept for the pending read are anybody's again."""
+        try:
+            super().close()
+        finally:
+            if "leases" in self.__dict__:
+                self.leases.stop_listening(self._holder)
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:
         if not is_lane(queue):
             return super()._get(queue)
-        picked = self._pick(self._places_of([queue]))
+        picked = self._picks.now(self._places_of([queue]))
         if isinstance(picked, Nothing):
             raise Empty
         message = _payload(picked)
@@ -336,7 +323,7 @@ class Channel(stock.Channel):
     def _size(self, queue: str) -> int:
         if not is_lane(queue):
             return cast(int, super()._size(queue))
-        return self.scripts.client.zcard(f"{self._key}:arrivals:{queue}")
+        return self.scripts.client.zcard(f"{self.scripts.key}:arrivals:{queue}")
 
     def _purge(self, queue: str) -> int:
         if not is_lane(queue):
@@ -371,12 +358,6 @@ class Transport(stock.Transport):
 def is_lane(queue: str) -> bool:
     """Whether a queue is in the QoS order: all but those of Celery's remote control and events."""
     return not (queue.endswith(".pidbox") or queue.startswith(("celeryev", "amq.")))
-
-
-def _tag_in(queue: str, properties: dict[str, Any]) -> str:
-    """The tag of a message in one queue: a topic exchange may have put the same message into others too."""
-    tag: str = properties["delivery_tag"]
-    return tag if properties["delivery_info"]["routing_key"] == queue else f"{tag}.{queue}"
 
 
 def _payload(delivery: Delivery) -> Any:

@@ -23,6 +23,7 @@ WORKER_GRACE_S = 30.0
 # A request that is still open after this long is cut; its attempt runs on until the worker's grace ends.
 WEB_CUTS_AFTER_S = 25
 WEB_GRACE_S = 30.0
+WORKER_CLASS = "qosqueue_web.server.Worker"
 LISTEN_BACKLOG = 1024
 # Any other fault of listening is one of the address.
 PORT_FAULTS = frozenset({errno.EADDRINUSE, errno.EACCES})
@@ -75,7 +76,7 @@ def web_part(settings: Settings, listener: socket.socket) -> Part:
     log = settings.home / "logs" / "web.log"
     command = [
         *(sys.executable, "-m", "gunicorn", "qosqueue_web.app:create_app()"),
-        *("--worker-class", "gthread", "--workers", "1", "--threads", str(settings.web_threads)),
+        *("--worker-class", WORKER_CLASS, "--workers", "1", "--threads", str(settings.web_threads)),
         *("--bind", f"fd://{listener.fileno()}", "--graceful-timeout", str(WEB_CUTS_AFTER_S)),
         # Its default place is one file in the user's home: two instances would fight over it.
         "--no-control-socket",

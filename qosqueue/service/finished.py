@@ -16,7 +16,7 @@ from qosqueue.store.job_record import JobRecord
 AT_ONCE = 200
 KEEP_ROWS = 50_000
 RETRY_S = 1.0
-LINGER_S = 0.05
+LINGER_S = 0.25
 
 log = structlog.get_logger(__name__)
 
@@ -26,28 +26,32 @@ class FinishedRequests:
 
     def __init__(self, record: JobRecord) -> None:
         self._record = record
-        self._rows: queue.Queue[dict[str, Any]] = queue.Queue(maxsize=KEEP_ROWS)
+        self._rows: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
 
     def add(self, row: dict[str, Any]) -> None:
         """Record one request that ended. If the buffer is full the row is dropped and the log says so."""
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="finished-requests", daemon=True)
-                self._thread.start()
-                atexit.register(self.close)
-        try:
-            self._rows.put_nowait(row)
-        except queue.Full:
+        if self._thread is None:
+            self._start()
+        if self._rows.qsize() >= KEEP_ROWS:
             log.error("a finished request is not recorded: SQL has been away for too long", request=row["id"])
+            return
+        self._rows.put(row)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what waits, then stop."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="finished-requests", daemon=True)
+                self._thread.start()
+                atexit.register(self.close)
 
     def _run(self) -> None:
         batch: list[dict[str, Any]] = []

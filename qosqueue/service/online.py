@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ import redis
 import structlog
 
 from qosqueue.broker.publish import Publisher
-from qosqueue.broker.replies import Reply, ReplyReader
+from qosqueue.broker.replies import Inbox, Reply, ReplyReader
 from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.lifecycle import JobStatus
@@ -89,7 +90,7 @@ class OnlineCall:
         self,
         row: dict[str, Any],
         profile: Profile,
-        replies: queue.SimpleQueue[Reply],
+        replies: Inbox,
         reader: ReplyReader,
         queues: Queues,
         scripts: Scripts,
@@ -107,34 +108,55 @@ class OnlineCall:
         self._withdrawals = withdrawals
         self._fence = 0
         self._began = False
+        self._ready: deque[Event] = deque()
+        self._ended = False
+        self._looks_without_trace = 0
         # Nothing of it is left to take back: a worker gave the last word, or the dead letter is kept.
         self._over = False
         self._closed = threading.Lock()
 
     def events(self, idle_s: float = IDLE_S) -> Iterator[Event]:
         """What happens, until Done or Failed. While nothing does, a Queued or None-position Queued each `idle_s`."""
-        looks_without_trace = 0
-        while True:
+        while event := self._next(idle_s):
+            yield event
+
+    def batches(self, idle_s: float = IDLE_S) -> Iterator[list[Event]]:
+        """The same events, as many at once as are ready."""
+        while event := self._next(idle_s):
+            batch = [event, *self._ready]
+            self._ready.clear()
+            yield batch
+
+    def _next(self, idle_s: float) -> Event | None:
+        """The next event, None after the last one."""
+        while not self._ready and not self._ended:
             try:
-                reply = self._replies.get(timeout=idle_s)
+                replies = self._replies.get(timeout=idle_s)
             except queue.Empty:
-                # Its time to live is for waiting: what has begun is not cut off by it.
-                if self._fence == 0 and now_ms() > self._row["expires_ms"]:
-                    yield self._fail(JobStatus.EXPIRED, EXPIRED)
-                    return
-                place = self._queues.place_of(self.id)
-                looks_without_trace = 0 if place.known else looks_without_trace + 1
-                self._over = place.dead
-                if place.dead or looks_without_trace >= GONE_AFTER_LOOKS:
-                    yield self._lost()
-                    return
-                yield Queued(place.position)
+                self._ready.append(self._look())
                 continue
-            event = self._take(reply)
-            if event is not None:
-                yield event
-            if isinstance(event, Done | Failed):
-                return
+            for reply in replies:
+                event = self._take(reply)
+                if event is not None:
+                    self._ready.append(event)
+                    if isinstance(event, Done | Failed):
+                        self._ended = True
+                        break
+        return self._ready.popleft() if self._ready else None
+
+    def _look(self) -> Event:
+        """What is known of the request when nothing was heard of it for a while."""
+        # Its time to live is for waiting: what has begun is not cut off by it.
+        if self._fence == 0 and now_ms() > self._row["expires_ms"]:
+            self._ended = True
+            return self._fail(JobStatus.EXPIRED, EXPIRED)
+        place = self._queues.place_of(self.id)
+        self._looks_without_trace = 0 if place.known else self._looks_without_trace + 1
+        self._over = place.dead
+        if place.dead or self._looks_without_trace >= GONE_AFTER_LOOKS:
+            self._ended = True
+            return self._lost()
+        return Queued(place.position)
 
     def close(self) -> None:
         """Let go of the request; if it has not ended, take it out of the queue or stop it where it runs."""

@@ -37,7 +37,8 @@ class JobRecord:
     def insert(self, rows: list[dict[str, Any]]) -> None:
         """Write new jobs, whole rows by column name, in one transaction."""
         with self._store.session() as session:
-            session.execute(insert(JobRow), rows)
+            # On the connection, not the session: there are no objects to keep up to date.
+            session.connection().execute(insert(JobRow), rows)
 
     def move(self, job_id: str, event: JobEvent, *, fence: int | None = None, **columns: Any) -> bool:
         """Let `event` happen to a job and set `columns`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ BUSY_TIMEOUT_MS = 5_000
 CONNECT_TIMEOUT_S = 2
 RETRY_S = 0.01
 UNDEFINED_TABLE = "42P01"
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Store:
@@ -122,6 +124,7 @@ def _sqlite_engine(url: URL, busy_timeout_ms: int) -> Engine:
         pool_timeout=busy_timeout_ms / 1000,
         connect_args={"timeout": busy_timeout_ms / 1000},
         hide_parameters=True,
+        json_serializer=_encode,
     )
 
     @event.listens_for(engine, "connect")
@@ -163,6 +166,7 @@ def _postgresql_engine(url: URL, busy_timeout_ms: int) -> Engine:
         pool_timeout=busy_timeout_ms / 1000,
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
         hide_parameters=True,
+        json_serializer=_encode,
     )
 
     @event.listens_for(engine, "connect")

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
+from qosqueue.ops.parts import WORKER_CLASS
 from qosqueue.policy.terms import Tier
 from qosqueue.store.schema import upgrade
 from qosqueue.wiring import build
@@ -123,7 +124,7 @@ def running_road() -> Iterator[Road]:
         stack.enter_context(process("worker", [sys.executable, "-m", "qosqueue_workers"], settings))
         for name, part in (("echo", "echo"), ("stock-worker", "worker")):
             stack.enter_context(process(name, [sys.executable, "-m", "scripts.bench.floor", part], settings))
-        port = stack.enter_context(gunicorn("web", "qosqueue_web.app:create_app()", settings))
+        port = stack.enter_context(gunicorn("web", "qosqueue_web.app:create_app()", settings, WORKER_CLASS))
         floor_port = stack.enter_context(gunicorn("floor", "scripts.bench.floor:create_app()", settings))
         until(lambda: bool(services.replicas.list()), START_WITHIN_S, "the worker's start", log_of(settings, "worker"))
         engine = make_engine(model)

@@ -68,11 +68,11 @@ def environment(settings: Settings, extra: Mapping[str, str] | None = None) -> d
 
 
 @contextmanager
-def gunicorn(name: str, app: str, settings: Settings) -> Iterator[int]:
+def gunicorn(name: str, app: str, settings: Settings, worker_class: str = "gthread") -> Iterator[int]:
     """A web server with the settings of `qosqueue up` for any WSGI application; its port on 127.0.0.1."""
     with socket.create_server(("127.0.0.1", 0), backlog=LISTEN_BACKLOG) as listener:
         command = [
-            *(sys.executable, "-m", "gunicorn", app, "--worker-class", "gthread"),
+            *(sys.executable, "-m", "gunicorn", app, "--worker-class", worker_class),
             *("--workers", "1", "--threads", str(settings.web_threads)),
             *("--bind", f"fd://{listener.fileno()}", "--graceful-timeout", "2", "--no-control-socket"),
         ]

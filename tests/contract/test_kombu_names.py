@@ -48,6 +48,7 @@ NAMES: list[tuple[Any, str, list[str]]] = [
     (stock.Channel, "_has_queue", ["queue", "kwargs"]),
     (stock.Channel, "_restore", ["message", "leftmost"]),
     (stock.Channel, "basic_get", ["queue", "no_ack", "kwargs"]),
+    (stock.Channel, "close", []),
     (stock.Transport, "_deliver", ["message", "queue"]),
     (stock.MultiChannelPoller, "on_poll_start", []),
     (Connection, "pack_commands", ["commands"]),

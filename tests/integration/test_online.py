@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from qosqueue.broker.replies import Kind, ReplyWriter
+from qosqueue.broker.outbox import Outbox, ReplyWriter
+from qosqueue.broker.replies import Kind
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.lifecycle import JobStatus
 from qosqueue.policy.reference.message import Delivery, Reaped
@@ -34,7 +35,7 @@ def modelled(road: Road) -> Road:
 
 def say(road: Road, call: OnlineCall, fence: int, *words: tuple[Kind, dict[str, Any]]) -> None:
     """What an attempt of that fence would write."""
-    writer = ReplyWriter(road.services.redis, road.settings.group, call._reader.address, call.id, fence)
+    writer = ReplyWriter(Outbox(road.services.scripts), call._reader.address, call.id, fence)
     for kind, data in words:
         writer.write(kind, data)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from qosqueue.broker.address import connect
 from qosqueue.broker.celery_app import FIFO_QUEUE, make_celery
 from qosqueue.broker.publish import Publisher
 from qosqueue.broker.scripts import Scripts
@@ -25,7 +26,7 @@ BOTH = pytest.mark.parametrize("order", ["qos", "fifo"])
 def publish(settings: Settings, request: str = "r", times: int = 1) -> None:
     app = make_celery(settings)
     try:
-        publisher = Publisher(app, settings)
+        publisher = Publisher(app, settings, Scripts(connect(settings), settings.group))
         for number in range(times):
             publisher.publish(f"{request}{number}", "m", "acme", "acme", PROFILE, {"id": request})
     finally:
@@ -45,7 +46,7 @@ def test_a_broker_that_is_not_there(make_settings: MakeSettings, tmp_path: Any, 
 def test_a_broker_that_restarts_takes_the_next_request(own_broker: OwnBroker, order: str) -> None:
     settings = own_broker.settings.model_copy(update={"order": order})
     app = make_celery(settings)
-    publisher = Publisher(app, settings)
+    publisher = Publisher(app, settings, Scripts(connect(settings), settings.group))
     publisher.publish("one", "m", "acme", "acme", PROFILE, {"id": "one"})
     own_broker.stop()
     begun = time.perf_counter()

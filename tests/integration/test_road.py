@@ -200,6 +200,22 @@ def test_sigterm_finishes_what_runs_and_leaves_the_rest_queued(road: Road) -> No
     assert road.services.queues.replicas() == []
 
 
+def test_sigterm_ends_streams_whole(road: Road) -> None:
+    road.model(options=LONG, slots=2)
+    worker = road.worker("w1")
+    calls = [road.call(tokens=1_500) for _ in range(2)]
+    for call in calls:
+        next(event for event in call.events() if isinstance(event, Chunk))
+    worker.terminate()
+    for call in calls:
+        *_, last = call.events()
+        assert isinstance(last, Done), last
+        assert (last.completion_tokens, last.finish_reason) == (1_500, "length")
+        call.close()
+    assert worker.wait(20) == 0, road.log()
+    assert (road.depth(), road.in_flight()) == (0, 0)
+
+
 def test_a_result_waits_for_a_locked_database(road: Road) -> None:
     """Locked for longer than SQLite's patience and three leases: the lease is renewed, the result is stored once."""
     road.model(options=LONG)

@@ -351,7 +351,7 @@ def test_a_consumer_killed_with_sigkill_loses_nothing(bench: Bench, valkey_url: 
 
 
 def test_a_full_broker_refuses_new_work_and_finishes_old(bench: Bench) -> None:
-    publisher = Publisher(bench.app, bench.settings)
+    publisher = Publisher(bench.app, bench.settings, bench.scripts)
     profile = make_profile(Facts(Tier.VIP, WeightClass.LIGHT, TaskType.ONLINE, 1, 1))
     publisher.publish("one", "m", "acme", "acme", profile, {"id": "one"})
     publisher.publish("two", "m", "acme", "acme", profile, {"id": "two"})

@@ -85,7 +85,7 @@ def make_site(settings: Settings, client: redis.Redis, **config: object) -> Site
     app = Flask("qosqueue_web")
     app.secret_key = b"of a test"
     app.config.update(config)
-    security.register(app)
+    security.guard_pages(app)
     users = Users(store)
     services = SimpleNamespace(
         settings=settings, store=store, redis=client, accounts=accounts, users=users, queues=queues, jobs=jobs

@@ -155,6 +155,10 @@ class ScriptedCall:
             if not isinstance(step, threading.Event):
                 yield step
 
+    def batches(self, idle_s: float = 0.05) -> Iterator[list[Event]]:
+        for event in self.events(idle_s):
+            yield [event]
+
     def close(self) -> None:
         self.closed.set()
 

@@ -10,6 +10,8 @@ import pytest
 import redis
 
 from qosqueue.broker.leases import LEASE_LOST
+from qosqueue.broker.outbox import Outbox
+from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import EngineError, StoreUnavailable
 from qosqueue.policy.terms import WeightClass
 from qosqueue.store.clock import now_ms
@@ -73,7 +75,8 @@ def record() -> MemoryAttempts:
 
 @pytest.fixture
 def runner(engine: SimulatedEngine, record: MemoryAttempts) -> AttemptRunner:
-    return AttemptRunner({"m": engine}, record, redis.Redis(), "g", "w")  # type: ignore[arg-type]
+    # Jobs say nothing to a web process: the outbox stays empty, and nothing is connected.
+    return AttemptRunner({"m": engine}, record, Outbox(Scripts(redis.Redis(), "g")), "w")  # type: ignore[arg-type]
 
 
 def request(**changes: Any) -> dict[str, Any]:

@@ -19,14 +19,20 @@ if TYPE_CHECKING:
 _BEARER = re.compile(r"bearer +([A-Za-z0-9_-]{1,128})", re.IGNORECASE)
 
 
+def bearer_key(authorization: str) -> str | None:
+    """The API key of an `Authorization` header; None if it holds no or not exactly one."""
+    sent = _BEARER.fullmatch(authorization.strip())
+    return sent[1] if sent else None
+
+
 def tenants_only(accounts: Accounts) -> Callable[[], Response | None]:
     """A `before_request` that lets a tenant's request pass, before its body is read, and answers 401 to all others."""
 
     def check() -> Response | None:
-        sent = _BEARER.fullmatch(request.headers.get("Authorization", "").strip())
-        tenant = accounts.authenticate(sent[1]) if sent else None
+        key = bearer_key(request.headers.get("Authorization", ""))
+        tenant = accounts.authenticate(key) if key else None
         if tenant is None:
-            why = "this API key is not valid" if sent else "send one API key, as `Authorization: Bearer KEY`"
+            why = "this API key is not valid" if key else "send one API key, as `Authorization: Bearer KEY`"
             return error_response(Refusal(401, "invalid_api_key", why))
         g.tenant = tenant
         return None

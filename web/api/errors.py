@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 from typing import Any
 
-from flask import Flask, Response, g, has_request_context, jsonify, request
+from flask import Flask, Response, g, has_request_context, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
@@ -16,6 +17,9 @@ from qosqueue.policy.refusal import Refusal
 # The pages answer people, with HTML of their own.
 PAGES = "/admin/"
 SHOWN_PARAM_CHARS = 128
+
+# Not ASCII is escaped: no token can break a line of a stream.
+encode = json.JSONEncoder(separators=(",", ":")).encode
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 500: "internal_error"}
@@ -27,6 +31,11 @@ _MESSAGES = {
 }
 # The OpenAI client retries every 429 and 5xx; for these a retry can only meet the same answer.
 _FINAL_CODES = frozenset({"deadline_exceeded", "insufficient_quota"})
+
+
+def is_page(path: str) -> bool:
+    """Whether an address is one of the pages', not the API's."""
+    return f"{path}/".startswith(PAGES)
 
 
 def error_type(status: int) -> str:
@@ -48,19 +57,23 @@ def error_body(refusal: Refusal) -> dict[str, dict[str, str | None]]:
 
 def error_response(refusal: Refusal) -> Response:
     """The whole answer to a refused request, with the headers by which a client decides whether to retry."""
-    response = jsonify(error_body(refusal))
-    response.status_code = refusal.status
+    return Response(encode(error_body(refusal)), refusal.status, error_headers(refusal), mimetype="application/json")
+
+
+def error_headers(refusal: Refusal) -> list[tuple[str, str]]:
+    """What a refusal's headers say beside its body."""
+    headers = []
     retry_after_s = refusal.retry_after_s
     if retry_after_s is None and refusal.status == 503:
         # Spread, so that the clients that met the outage together do not come back together.
         retry_after_s = random.randint(1, 5)
     if retry_after_s is not None:
-        response.headers["Retry-After"] = str(retry_after_s)
+        headers.append(("Retry-After", str(retry_after_s)))
     if refusal.code in _FINAL_CODES:
-        response.headers["x-should-retry"] = "false"
+        headers.append(("x-should-retry", "false"))
     if refusal.status == 401:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="qosqueue"'
-    return response
+        headers.append(("WWW-Authenticate", 'Bearer realm="qosqueue"'))
+    return headers
 
 
 def refusal_of_failure(error: dict[str, Any]) -> Refusal:
@@ -101,7 +114,7 @@ def register(app: Flask) -> None:
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response | HTTPException:
-        if f"{request.path}/".startswith(PAGES) and not isinstance(error, RequestEntityTooLarge):
+        if is_page(request.path) and not isinstance(error, RequestEntityTooLarge):
             return error
         status = error.code or 500
         refusal = Refusal(status, _CODES.get(status, "invalid_request"), _MESSAGES.get(status, error.name))

@@ -18,6 +18,7 @@ from qosqueue_web.api.schemas import MAX_WAIT_S
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _WHOLE_MS = re.compile(r"[0-9]{1,8}")
 _PREFER_WAIT = re.compile(r"wait\s*=\s*([0-9]{1,9})")
+REQUEST_ID = "x-request-id"
 
 
 def register(app: Flask) -> None:
@@ -25,13 +26,17 @@ def register(app: Flask) -> None:
 
     @app.before_request
     def name_request() -> None:
-        given = request.headers.get("x-request-id", "")
-        g.request_id = given if _SANE_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        g.request_id = request_id(request.headers.get(REQUEST_ID, ""))
 
     @app.after_request
     def label(response: Response) -> Response:
-        response.headers["x-request-id"] = g.get("request_id", "")
+        response.headers[REQUEST_ID] = g.get("request_id", "")
         return response
+
+
+def request_id(given: str) -> str:
+    """The id that a client gave to its request, if it is a sane one, else a fresh one."""
+    return given if _SANE_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
 
 
 def latency_budget_ms(in_body: int | None) -> int | None:
@@ -54,10 +59,9 @@ def preferred_wait_s() -> float | None:
     return None
 
 
-def add_profile(response: Response, profile: Profile) -> None:
-    """Tell how the request was ranked."""
-    response.headers["x-qosqueue-priority"] = str(profile.priority)
-    response.headers["x-qosqueue-lane"] = profile.routing_key
+def profile_headers(profile: Profile) -> list[tuple[str, str]]:
+    """How the request was ranked."""
+    return [("x-qosqueue-priority", str(profile.priority)), ("x-qosqueue-lane", profile.routing_key)]
 
 
 @dataclass
@@ -80,9 +84,8 @@ class Stopwatch:
         return time.monotonic() - self.began
 
 
-def add_timing(response: Response, watch: Stopwatch) -> None:
+def timing_headers(watch: Stopwatch) -> list[tuple[str, str]]:
     """`Server-Timing`, as far as it is known by now."""
     known = (("queue", watch.queue_ms), ("ttft", watch.ttft_ms))
     entries = [f"{name};dur={value:.1f}" for name, value in known if value is not None]
-    if entries:
-        response.headers["Server-Timing"] = ", ".join(entries)
+    return [("Server-Timing", ", ".join(entries))] if entries else []

@@ -6,17 +6,17 @@ in the queue, signs of life) is a comment line: a named event with JSON breaks t
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from qosqueue.errors import BrokerUnavailable, StoreUnavailable
 from qosqueue.policy.refusal import Refusal
 from qosqueue.service.online import Chunk, Done, Event, Failed, Queued
-from qosqueue_web.api.errors import error_body, refusal_of_failure, refusal_of_outage
+from qosqueue_web.api.errors import encode, error_body, refusal_of_failure, refusal_of_outage
 
 # gunicorn learns on the second write that the client is gone: two of these make the two seconds promised.
 KEEP_ALIVE_S = 1.0
@@ -36,21 +36,19 @@ class ChunkFrame:
 
     def line(self, choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> str:
         """One chunk as an event. With `include_usage` every chunk carries the key, as OpenAI's do."""
-        chunk: dict[str, Any] = {
-            "id": self.id,
-            "object": "chat.completion.chunk",
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-        }
-        if self.include_usage:
-            chunk["usage"] = usage
-        return data_line(chunk)
+        told = f',"usage":{encode(usage)}' if self.include_usage else ""
+        return f'{self._head},"choices":{encode(choices)}{told}}}\n\n'
+
+    @cached_property
+    def _head(self) -> str:
+        """What every chunk begins with: encoded once, not for each token."""
+        chunk = {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model}
+        return f"data: {encode(chunk)[:-1]}"
 
 
 def data_line(value: Any) -> str:
-    """A JSON value as an event. Not ASCII is escaped, so that no token can break a line."""
-    return f"data: {json.dumps(value, separators=(',', ':'))}\n\n"
+    """A JSON value as an event."""
+    return f"data: {encode(value)}\n\n"
 
 
 def comment_line(text: str) -> str:
@@ -58,13 +56,18 @@ def comment_line(text: str) -> str:
     return f": {text}\n\n"
 
 
-def stream_lines(events: Iterable[Event], frame: ChunkFrame) -> Iterator[str]:
-    """The stream of one call. A wait that brings nothing new becomes a sign of life once a second.
+def stream_lines(batches: Iterable[list[Event]], frame: ChunkFrame) -> Iterator[str]:
+    """The stream of one call; what is ready at once is one piece. A wait that brings nothing new becomes a sign of
+    life once a second.
 
     Never raises for a failure of the call: its status was sent long ago, so the failure is told inside the stream.
     """
+    told = _Told()
     try:
-        yield from _lines(events, frame)
+        for batch in batches:
+            piece = "".join(line for event in batch for line in told.lines(event, frame))
+            if piece:
+                yield piece
     except (BrokerUnavailable, StoreUnavailable) as outage:
         log.warning("%s in the middle of an answer: %s (request %s)", type(outage).__name__, outage, frame.request_id)
         yield data_line(error_body(refusal_of_outage(outage)))
@@ -74,30 +77,35 @@ def stream_lines(events: Iterable[Event], frame: ChunkFrame) -> Iterator[str]:
         yield data_line(error_body(broken))
 
 
-def _lines(events: Iterable[Event], frame: ChunkFrame) -> Iterator[str]:
-    role_sent = finish_sent = False
-    told: int | None = None
-    wrote = time.monotonic()
-    for event in events:
+class _Told:
+    """What the client of one stream has been told so far."""
+
+    def __init__(self) -> None:
+        self._role = self._finish = False
+        self._position: int | None = None
+        self._wrote = time.monotonic()
+
+    def lines(self, event: Event, frame: ChunkFrame) -> Iterator[str]:
+        """The lines that an event amounts to; none if it tells nothing new."""
         if isinstance(event, Chunk):
             for choice in event.choices:
-                if not role_sent:
+                if not self._role:
                     choice["delta"] = {"role": "assistant", **choice.get("delta", {})}
-                    role_sent = True
-                finish_sent = finish_sent or choice.get("finish_reason") is not None
+                    self._role = True
+                self._finish = self._finish or choice.get("finish_reason") is not None
             yield frame.line(event.choices)
         elif isinstance(event, Failed):
             yield data_line(error_body(refusal_of_failure(event.error)))
         elif isinstance(event, Done):
-            yield from _ending(event, frame, finish_sent)
-        elif isinstance(event, Queued) and event.position not in (None, told):
-            told = event.position
-            yield comment_line(f"queued position={told}")
-        elif time.monotonic() - wrote >= KEEP_ALIVE_S:
+            yield from _ending(event, frame, self._finish)
+        elif isinstance(event, Queued) and event.position not in (None, self._position):
+            self._position = event.position
+            yield comment_line(f"queued position={event.position}")
+        elif time.monotonic() - self._wrote >= KEEP_ALIVE_S:
             yield comment_line("keep-alive")
         else:
-            continue
-        wrote = time.monotonic()
+            return
+        self._wrote = time.monotonic()
 
 
 def _ending(done: Done, frame: ChunkFrame, finish_sent: bool) -> Iterator[str]:

@@ -1,0 +1,34 @@
+"""How does a Celery message enter the order? The submit script is told what the message says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qosqueue.broker.envelope import envelope_of
+from qosqueue.broker.scripts import Scripts
+
+
+def submit_message(
+    scripts: Scripts,
+    lane: str,
+    message: dict[str, Any],
+    *,
+    dump: Callable[[dict[str, Any]], str | bytes],
+    max_attempts: int,
+) -> None:
+    """Queue one message as Kombu makes it; `dump` makes JSON of it, `max_attempts` is for one that does not say it.
+
+    Raises ValueError if its header is malformed, redis.RedisError if the broker is away or full.
+    """
+    envelope = envelope_of(lane, message, max_attempts)
+    if envelope.delay_ms:
+        # The server holds it until then: the worker must not wait once more, by a clock of its own.
+        message = {**message, "headers": {**message["headers"], "eta": None}}
+    scripts.submit(tag=_tag_in(lane, message["properties"]), lane=lane, payload=dump(message), **vars(envelope))
+
+
+def _tag_in(queue: str, properties: dict[str, Any]) -> str:
+    """The tag of a message in one queue: a topic exchange may have put the same message into others too."""
+    tag: str = properties["delivery_tag"]
+    return tag if properties["delivery_info"]["routing_key"] == queue else f"{tag}.{queue}"
