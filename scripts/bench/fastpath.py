@@ -7,6 +7,9 @@
     requests_per_s_vs_floor                whole answers a second, not streamed, eight clients / the floor's
     streamed_per_s_vs_floor                the same with streamed answers
 
+The floor is a bare Flask route under gunicorn's own worker; `…_floor_here` among the baselines is the same route under
+the worker that serves qosqueue (web/server.py).
+
 Everything is real but the model: gunicorn with qosqueue's web app, the Celery worker, Valkey, SQLite, and the declared
 simulated engine with steps of 0 ms, so that all the time is the road's.
 """
@@ -48,10 +51,14 @@ FIRST_TOKEN = '"content":"[^"]'
 
 @dataclass(frozen=True)
 class Road:
-    """The running system: the ways that are compared, and the engine at the end of ours."""
+    """The running system: the ways that are compared, and the engine at the end of ours.
+
+    `floor` is served as anybody would, by gunicorn's own threads; `floor_here` by the same web server as ours.
+    """
 
     ours: Load
     floor: Load
+    floor_here: Load
     stock: Load
     engine: Engine
 
@@ -88,11 +95,17 @@ def measure(rounds: int, seed: int, *, quick: bool) -> Report:
 
 def one_round(road: Road, calls: int, seconds: float, seed: int) -> Round:
     """Each way once: alone, then eight clients at once; then ours at half of what it carried."""
-    ways = {"ours": road.ours, "floor": road.floor, "stock": road.stock}
+    ways = {"ours": road.ours, "floor": road.floor, "stock": road.stock, "floor_here": road.floor_here}
     idle_ms = {"engine": engine_first_ms(road.engine, calls)}
     idle_ms |= {way: apply(replace(load, requests=calls)).first_ms for way, load in ways.items()}
     plain = replace(road.ours, body=BODY, first="")
-    crowd = {"ours": plain, "floor": road.floor, "stock": road.stock, "streamed": road.ours}
+    crowd = {
+        "ours": plain,
+        "floor": road.floor,
+        "streamed": road.ours,
+        "floor_here": road.floor_here,
+        "stock": road.stock,
+    }
     per_s = {way: apply(replace(load, clients=CLIENTS, seconds=seconds)).per_s for way, load in crowd.items()}
     half_per_s = per_s["streamed"] / 2
     with calling(road.engine, half_per_s, seed):
@@ -125,6 +138,9 @@ def running_road() -> Iterator[Road]:
         for name, part in (("echo", "echo"), ("stock-worker", "worker")):
             stack.enter_context(process(name, [sys.executable, "-m", "scripts.bench.floor", part], settings))
         port = stack.enter_context(gunicorn("web", "qosqueue_web.app:create_app()", settings, WORKER_CLASS))
+        here_port = stack.enter_context(
+            gunicorn("floor-here", "scripts.bench.floor:create_app()", settings, WORKER_CLASS)
+        )
         floor_port = stack.enter_context(gunicorn("floor", "scripts.bench.floor:create_app()", settings))
         until(lambda: bool(services.replicas.list()), START_WITHIN_S, "the worker's start", log_of(settings, "worker"))
         engine = make_engine(model)
@@ -134,6 +150,7 @@ def running_road() -> Iterator[Road]:
         yield Road(
             ours=Load(port, CHAT, {**BODY, "stream": True}, headers, FIRST_TOKEN),
             floor=Load(floor_port, "/floor", BODY),
+            floor_here=Load(here_port, "/floor", BODY),
             stock=Load(floor_port, "/stock", BODY),
             engine=engine,
         )
@@ -204,8 +221,19 @@ def _baselines(seen: list[Round]) -> list[Figure]:
         Figure(
             "stock_p50_over_floor", [stock / floor for stock, floor in zip(p50("stock"), p50("floor"), strict=True)]
         ),
-        *(Figure(f"{way}_p50_ms", p50(way), "ms") for way in ("engine", "floor", "stock")),
-        *(Figure(f"{way}_per_s", [one.per_s[way] for one in seen], "1/s") for way in ("ours", "floor", "stock")),
+        Figure(
+            "added_p50_over_floor_here",
+            [
+                (ours - engine) / floor
+                for ours, engine, floor in zip(p50("ours"), p50("engine"), p50("floor_here"), strict=True)
+            ],
+        ),
+        Figure("requests_per_s_vs_floor_here", [one.per_s["ours"] / one.per_s["floor_here"] for one in seen]),
+        *(Figure(f"{way}_p50_ms", p50(way), "ms") for way in ("engine", "floor", "floor_here", "stock")),
+        *(
+            Figure(f"{way}_per_s", [one.per_s[way] for one in seen], "1/s")
+            for way in ("ours", "floor", "floor_here", "stock")
+        ),
     ]
 
 

@@ -99,6 +99,7 @@ def answer_chat(
     )
     if isinstance(call, Refusal):
         return refused(call)
+    watch.submitted()
     try:
         answer = _streamed(call, body, watch, environ, request_id) if body.stream else _whole(call, watch, environ)
     except BaseException:

@@ -66,11 +66,16 @@ def profile_headers(profile: Profile) -> list[tuple[str, str]]:
 
 @dataclass
 class Stopwatch:
-    """Milliseconds that a call spent in the queue, and until its first token; None while not known."""
+    """Milliseconds until a call was queued, that it spent in the queue, and until its first token; None: not known."""
 
     began: float = field(default_factory=time.monotonic)
+    submit_ms: float | None = None
     queue_ms: int | None = None
     ttft_ms: float | None = None
+
+    def submitted(self) -> None:
+        """The call is in the queue."""
+        self.submit_ms = self.elapsed_s() * 1000
 
     def note(self, event: Event) -> None:
         """Take from an event what it tells."""
@@ -86,6 +91,6 @@ class Stopwatch:
 
 def timing_headers(watch: Stopwatch) -> list[tuple[str, str]]:
     """`Server-Timing`, as far as it is known by now."""
-    known = (("queue", watch.queue_ms), ("ttft", watch.ttft_ms))
+    known = (("submit", watch.submit_ms), ("queue", watch.queue_ms), ("ttft", watch.ttft_ms))
     entries = [f"{name};dur={value:.1f}" for name, value in known if value is not None]
     return [("Server-Timing", ", ".join(entries))] if entries else []
