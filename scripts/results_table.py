@@ -19,6 +19,7 @@ HEADINGS = (
 )
 # Always told where they were run: the usual order, the bound that no order exceeds, the same scene in simulated time.
 TOLD = ("fifo", "oracle", "simulated")
+REPORTED = "reported"
 NO_RIVALS = (*TOLD, "qosqueue")
 CAPTIONS = {
     "overload-attainment": "share started in budget over the load",
@@ -44,12 +45,15 @@ def markdown(records: Sequence[Record]) -> str:
 
 def text(records: Sequence[Record]) -> str:
     """The same rows for a terminal."""
-    cells = [HEADINGS[:6], *(row for record in records for row in rows(record))]
-    widths = [max(len(row[column]) for row in cells) for column in range(4)]
+    told_rows = [HEADINGS[:6], *(row for record in records for row in rows(record))]
+    cells = [tuple(cell.replace("`", "") for cell in row) for row in told_rows]
+    widths = [max(len(row[column]) for row in cells if row[4] != REPORTED) for column in range(4)]
     lines = []
     for row in cells:
-        padded = [cell.replace("`", "").ljust(width) for cell, width in zip(row[:4], widths, strict=True)]
-        lines.append("  ".join([*padded, row[4].ljust(8), row[5]]).rstrip())
+        # Padded like the others, what is only reported would push all columns far apart.
+        padded = [cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)]
+        told = padded[:3] if row[4] == REPORTED else [*padded, row[4].ljust(8), row[5]]
+        lines.append("  ".join(told).rstrip())
     return "\n".join(lines)
 
 
@@ -68,7 +72,7 @@ def rows(record: Record) -> Iterator[tuple[str, str, str, str, str, str]]:
     named = {f"{way}_{what}" for what, ways in beside.items() for way in ways}
     reported += [f"`{one['name']}` {_value(one)}" for one in record["baselines"] if one["name"] not in named]
     if reported:
-        yield record["bench"], "others", "; ".join(reported), "", "reported", ""
+        yield record["bench"], "others", "; ".join(reported), "", REPORTED, ""
 
 
 def verdict(figure: Record) -> str:

@@ -129,7 +129,11 @@ def _options(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--real", action="store_true", help="also those on real Celery workers, half an hour more")
     parser.add_argument("--json", action="store_true", help="print what the runs left as one JSON object")
     options = parser.parse_args(given)
-    names = options.only.split(",") if options.only else [name for name in known if options.real or name in NAMES]
+    names = (
+        [name.strip() for name in options.only.split(",")]
+        if options.only
+        else [name for name in known if options.real or name in NAMES]
+    )
     if unknown := [name for name in names if name not in known]:
         parser.error(f"argument --only: expected some of {', '.join(known)}, got {', '.join(unknown)}")
     options.benches = [known[name] for name in dict.fromkeys(names)]

@@ -38,7 +38,7 @@ PERCENT = 99
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run the benchmark; the exit code."""
-    chosen = setting("harvest", __doc__.split("\n")[0], given, rho=RHO)
+    chosen = setting("harvest", __doc__.split("\n")[0], given, rho=RHO, speed=1.0)
     return run(lambda: measure(chosen))
 
 

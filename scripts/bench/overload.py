@@ -67,10 +67,7 @@ def measure(chosen: Setting) -> Report:
         chosen.bench,
         chosen.seed,
         readings.figures(chosen.measured, BARS),
-        [
-            *readings.baselines(chosen.rivals, ["in_slo", "vip_in_slo"]),
-            *readings.baselines([ORACLE], ["in_slo"]),
-        ],
+        [*readings.baselines(chosen.rivals, list(BARS)), *readings.baselines([ORACLE], ["in_slo"])],
         tables=[
             readings.table(f"started in budget at {chosen.rho:g}", [*names, ORACLE], [*TIERS, "in_slo"]),
             *chosen.notes,

@@ -64,10 +64,10 @@ class RealSetting(Setting):
         return played.outcome
 
 
-def setting(bench: str, about: str, given: Sequence[str] | None, *, rho: float) -> Setting:
+def setting(bench: str, about: str, given: Sequence[str] | None, *, rho: float, speed: float = SPEED) -> Setting:
     """The choices on a command line, for simulated time or with `--real` for real time.
 
-    A bad one ends the program with one clear line.
+    `rho` and `speed` are the benchmark's own defaults. A bad choice ends the program with one clear line.
     """
     parser = argparse.ArgumentParser(prog=f"make bench NAME={bench}", add_help=False, allow_abbrev=False)
     add = parser.add_argument
@@ -76,7 +76,7 @@ def setting(bench: str, about: str, given: Sequence[str] | None, *, rho: float) 
     if not options.real:
         return simulated.setting(bench, about, rest, rho=rho, more="--real: on real Celery workers (--real --help)")
     add("--rounds", type=simulated.whole(1), default=1, help="runs of each way (1)")
-    add("--speed", type=simulated.number(0.1, 20), default=SPEED, help=f"scene's time to the wall's ({SPEED:g})")
+    add("--speed", type=simulated.number(0.1, 20), default=speed, help=f"scene's time to the wall's ({speed:g})")
     add("--seconds", type=simulated.whole(5), default=None, help=f"how long requests arrive, of the wall ({SECONDS})")
     add("--policies", type=_names, default=NAMES, help=f"of: {', '.join(NAMES)}")
     options, rest = parser.parse_known_args(given)
