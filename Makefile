@@ -13,7 +13,7 @@ PACKAGES := qosqueue qosqueue_workers qosqueue_web qosqueue_migrations
 METADATA := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up doctor test test-redis test-celery lint format types bench rivals constraints clean
+.PHONY: help venv demo up doctor test test-redis test-celery lint format types bench bench-all rivals constraints clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -54,8 +54,11 @@ types: $(VENV)/.dev ## Check types (mypy --strict)
 	MYPYPATH=$(VENV)/links $(BIN)/mypy $(addprefix -p ,$(PACKAGES)) -p scripts
 
 bench: $(VENV)/.bench ## Run one benchmark: make -s bench NAME=queue ARGS="..."
-	@test -n "$(NAME)" || { echo "make bench: give NAME, one of:" $$(grep -l '^def main(given' scripts/bench/*.py | sed 's/.*bench\/\(.*\)\.py/\1/') >&2; exit 2; }
+	@test -n "$(NAME)" || { echo "make bench: give NAME, one of:" $$(grep -l '^    return run(' scripts/bench/*.py | sed 's/.*bench\/\(.*\)\.py/\1/') >&2; exit 2; }
 	@$(BIN)/python -m scripts.bench.$(NAME) $(ARGS)
+
+bench-all: $(VENV)/.bench ## Run all benchmarks and write docs/results.md (ARGS="--quick --only flood,overload")
+	@$(BIN)/python -m scripts.bench.all $(ARGS)
 
 rivals: $(VENV)/.run ## Install other task queues, to measure beside ours (bench NAME=queue)
 	@$(PIP) install --quiet --only-binary=:all: -c constraints.txt -e ".[rivals]" >&2

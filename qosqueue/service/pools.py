@@ -7,22 +7,29 @@ no replica is heard of, the last known terms stay.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from qosqueue.broker.replicas import Replicas, ReplicaState
 from qosqueue.broker.scripts import Scripts
 from qosqueue.policy.order import DEFAULT_COST_MS, PoolTerms, pool_terms
 from qosqueue.policy.profile import DEFAULT_BUDGET_MS
-from qosqueue.policy.terms import TaskType
+from qosqueue.policy.terms import TaskType, Tier
 
 # A slot that batch leaves free costs a small pool too much of its work.
 SPARE_FROM_SLOTS = 4
 
 
 class Pools:
-    """Keeps the terms of the pools; raises BrokerUnavailable."""
+    """Keeps the terms of the pools; raises BrokerUnavailable. `budgets_ms` are the tiers' online start budgets."""
 
-    def __init__(self, scripts: Scripts, replicas: Replicas) -> None:
+    def __init__(
+        self,
+        scripts: Scripts,
+        replicas: Replicas,
+        budgets_ms: Mapping[Tier, int] = DEFAULT_BUDGET_MS[TaskType.ONLINE],
+    ) -> None:
+        self._budgets_ms = budgets_ms
         self._scripts = scripts
         self._replicas = replicas
         self._told: dict[str, PoolTerms] = {}
@@ -37,7 +44,7 @@ class Pools:
         for model, count in slots.items():
             mean_ms = self._scripts.mean_service_ms(model) or DEFAULT_COST_MS
             spare = 1 if count >= SPARE_FROM_SLOTS else 0
-            terms = pool_terms(count, mean_ms, DEFAULT_BUDGET_MS[TaskType.ONLINE], spare)
+            terms = pool_terms(count, mean_ms, self._budgets_ms, spare)
             self._scripts.pool(model, terms)
             before = self._told.get(model)
             if before is None or before.slots != terms.slots:

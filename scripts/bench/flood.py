@@ -5,7 +5,7 @@
     quiet_in_slo           share started in budget of the tenants that do not flood, worst tier
 
 The quiet tenants bring .6 of the pool, the flooder .3 before and 1.2 in the flood, which is measured from its
-beginning.
+beginning. With `--real` the same scene runs on real Celery workers (scripts/bench/real/setting.py).
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import sys
 from collections.abc import Sequence
 
 from qosqueue.policy.terms import TIERS, Tier
+from scripts.bench.real.setting import setting
 from scripts.bench.report import Bar, Report, progress, run
 from scripts.bench.sim.loop import Outcome
 from scripts.bench.sim.pictures import first_starts
 from scripts.bench.sim.readings import Readings
 from scripts.bench.sim.scenes import FLOODER, flooded, only
-from scripts.bench.sim.setting import Setting, setting
+from scripts.bench.sim.setting import Setting
 from scripts.bench.sim.tally import Part, by_tier, parts
 from scripts.bench.sim.work import Work
 
@@ -65,13 +66,16 @@ def measure(chosen: Setting) -> Report:
                 **{f"{key}": groups[key].in_slo for key in (*TIERS, FLOODER)},
             )
         told = (f"{name} {readings.of(name, 'quiet_in_slo')[-1]:.3f}" for name in chosen.policies)
-        progress(f"flood, round {number} of {chosen.rounds}: {', '.join(told)}")
+        progress(f"{chosen.bench}, round {number} of {chosen.rounds}: {', '.join(told)}")
     return Report(
-        "flood",
+        chosen.bench,
         chosen.seed,
         readings.figures(chosen.measured, BARS),
         readings.baselines(chosen.rivals, list(BARS)),
-        tables=[readings.table("started in budget, the quiet by tier", chosen.policies, [*TIERS, FLOODER])],
+        tables=[
+            readings.table("started in budget, the quiet by tier", chosen.policies, [*TIERS, FLOODER]),
+            *chosen.notes,
+        ],
         pictures={"starts": lambda path: first_starts(path, waits)},
     )
 

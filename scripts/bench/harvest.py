@@ -4,6 +4,8 @@ idle_used        slot time of batch / slot time that online work left, with more
 online_loss      share of online requests in budget without batch, less the same with it
 vip_p99_ratio    end to end p99 of vip with batch / without
 batch_in_window  share of batch chunks started in their window, with nine tenths of what fits
+
+With `--real` the same scene runs on real Celery workers (scripts/bench/real/setting.py).
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ import sys
 from collections.abc import Sequence
 
 from qosqueue.policy.terms import TaskType, Tier
+from scripts.bench.real.setting import setting
 from scripts.bench.report import Bar, Report, progress, run
 from scripts.bench.sim.loop import Outcome
 from scripts.bench.sim.occupancy import slot_ms
 from scripts.bench.sim.readings import Readings
 from scripts.bench.sim.scenes import mixed, with_batch
-from scripts.bench.sim.setting import Setting, setting
+from scripts.bench.sim.setting import Setting
 from scripts.bench.sim.tally import by_tier, in_slo, parts
 from scripts.bench.sim.work import Work
 
@@ -35,7 +38,7 @@ PERCENT = 99
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run the benchmark; the exit code."""
-    chosen = setting("harvest", __doc__.split("\n")[0], given, rho=RHO)
+    chosen = setting("harvest", __doc__.split("\n")[0], given, rho=RHO, speed=1.0)
     return run(lambda: measure(chosen))
 
 
@@ -59,13 +62,16 @@ def measure(chosen: Setting) -> Report:
                 batch_in_window=batch[TaskType.BATCH].in_slo,
             )
         told = (f"{name} {readings.of(name, 'idle_used')[-1]:.3f}" for name in chosen.policies)
-        progress(f"harvest, round {number} of {chosen.rounds}: {', '.join(told)}")
+        progress(f"{chosen.bench}, round {number} of {chosen.rounds}: {', '.join(told)}")
     return Report(
-        "harvest",
+        chosen.bench,
         chosen.seed,
         readings.figures(chosen.measured, BARS),
         readings.baselines(chosen.rivals, list(BARS)),
-        tables=[readings.table(f"batch beside online work at {chosen.rho:g}", chosen.policies, list(BARS))],
+        tables=[
+            readings.table(f"batch beside online work at {chosen.rho:g}", chosen.policies, list(BARS)),
+            *chosen.notes,
+        ],
     )
 
 

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+WRITTEN = ("docs/results.md", "docs/results.json", "docs/pictures")
 
 
 def machine() -> str:
@@ -19,18 +20,22 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Short hash of the checked-out commit, with `-dirty` if tracked files were changed; `unknown` without git."""
+    """Short hash of the checked-out commit, with `-dirty` if tracked files were changed; `unknown` without git.
+
+    What a benchmark writes itself is no change of what it measures.
+    """
     try:
-        told = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--exclude=*"],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        told = _git("rev-parse", "--short", "HEAD")
+        changed = _git("diff", "--quiet", "HEAD", "--", ".", *(f":!{path}" for path in WRITTEN))
     except FileNotFoundError:
         return "unknown"
-    return told.stdout.strip() or "unknown"
+    if told.returncode:
+        return "unknown"
+    return told.stdout.strip() + ("-dirty" if changed.returncode else "")
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
 
 def _processor() -> str:

@@ -4,6 +4,8 @@ in_slo           share of all requests that started in their start budget
 vip_in_slo       the same for vip
 goodput_vs_fifo  requests started in budget, to first come first served (which counts as having at least one)
 oracle_gap       what a clairvoyant could have reached at most, less in_slo (points / 100)
+
+With `--real` the same scene runs on real Celery workers (scripts/bench/real/setting.py).
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from qosqueue.policy.terms import TIERS, Tier
+from scripts.bench.real.setting import setting
 from scripts.bench.report import Bar, Report, progress, run
 from scripts.bench.sim.oracle import bound
 from scripts.bench.sim.pictures import attainment
 from scripts.bench.sim.readings import Readings
 from scripts.bench.sim.scenes import mixed
-from scripts.bench.sim.setting import Setting, setting
+from scripts.bench.sim.setting import Setting
 from scripts.bench.sim.tally import by_tier, in_slo
 
 RHO = 1.2
@@ -59,17 +62,17 @@ def measure(chosen: Setting) -> Report:
                 **{str(tier): groups[tier].in_slo for tier in TIERS},
             )
         told = (f"{name} {readings.of(name, 'in_slo')[-1]:.3f}" for name in (*names, ORACLE))
-        progress(f"overload, round {number} of {chosen.rounds}: {', '.join(told)}")
+        progress(f"{chosen.bench}, round {number} of {chosen.rounds}: {', '.join(told)}")
     return Report(
-        "overload",
+        chosen.bench,
         chosen.seed,
         readings.figures(chosen.measured, BARS),
-        [
-            *readings.baselines(chosen.rivals, ["in_slo", "vip_in_slo"]),
-            *readings.baselines([ORACLE], ["in_slo"]),
+        [*readings.baselines(chosen.rivals, list(BARS)), *readings.baselines([ORACLE], ["in_slo"])],
+        tables=[
+            readings.table(f"started in budget at {chosen.rho:g}", [*names, ORACLE], [*TIERS, "in_slo"]),
+            *chosen.notes,
         ],
-        tables=[readings.table(f"started in budget at {chosen.rho:g}", [*names, ORACLE], [*TIERS, "in_slo"])],
-        pictures={} if chosen.quick else {"attainment": sweep(chosen, names)},
+        pictures={"attainment": sweep(chosen, names)} if chosen.sweeps else {},
     )
 
 

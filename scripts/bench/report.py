@@ -1,7 +1,8 @@
 """In what form does a benchmark tell what it measured?
 
-Tables go to stderr, one JSON object is the last line of stdout, and each run leaves a dated text and a picture under
-`out/bench/`. A figure is the median over the rounds of a run; the spread over the rounds stands beside it.
+Tables go to stderr, one JSON object is the last line of stdout, and each run leaves a dated text, a picture and a
+record with the spreads under `out/bench/` (or where BENCH_OUT says). A figure is the median over the rounds of a run;
+the spread over the rounds stands beside it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +23,7 @@ from xml.sax.saxutils import escape
 from qosqueue.errors import QosqueueError
 from scripts.bench.machine import REPOSITORY, commit, machine
 
-OUT = REPOSITORY / "out" / "bench"
+OUT = Path(os.environ.get("BENCH_OUT", REPOSITORY / "out" / "bench"))
 MIN_ROUNDS = 5
 SIGNIFICANT_DIGITS = 4
 
@@ -128,11 +130,35 @@ def publish(
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"{at:%Y%m%d-%H%M%S}-{report.bench}"
     stem.with_suffix(".txt").write_text(f"{at.isoformat(timespec='seconds')}\n{text}{line}\n", "utf-8")
+    stem.with_suffix(".json").write_text(json.dumps(record(report, at), indent=1), "utf-8")
     stem.with_suffix(".svg").write_text(picture(report), "utf-8")
     for name, draw in report.pictures.items():
         draw(stem.with_name(f"{stem.name}-{name}.svg"))
     print(text, file=tables or sys.stderr)
     print(line, file=stdout or sys.stdout, flush=True)
+
+
+def record(report: Report, at: datetime) -> dict[str, Any]:
+    """All that is known of a run, for a table of many runs: values with their spreads, units and bars."""
+    told = report.as_json()
+    return {
+        **{what: told[what] for what in ("bench", "commit", "seed", "machine")},
+        "date": at.date().isoformat(),
+        "figures": [_recorded(figure) for figure in report.figures],
+        "baselines": [_recorded(figure) for figure in report.baselines],
+        "pictures": list(report.pictures),
+    }
+
+
+def _recorded(figure: Figure) -> dict[str, Any]:
+    return {
+        "name": figure.name,
+        "value": figure.value,
+        "low": significant(min(figure.rounds)),
+        "high": significant(max(figure.rounds)),
+        "unit": figure.unit,
+        "bar": [figure.bar.side, figure.bar.limit] if figure.bar else None,
+    }
 
 
 def progress(text: str) -> None:

@@ -125,4 +125,14 @@ def test_a_missed_bar_is_still_a_run_that_worked(
     captured = capsys.readouterr()
     assert json.loads(captured.out.splitlines()[-1])["bench"] == "queue"
     assert table(REPORT) in captured.err
-    assert len(list(tmp_path.iterdir())) == 2
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".svg", ".txt"}
+
+
+def test_the_record_has_what_the_line_of_json_has_not(tmp_path: Path) -> None:
+    published(tmp_path)
+    kept = json.loads((tmp_path / "20261123-010203-queue.json").read_text())
+    assert (kept["bench"], kept["date"], kept["pictures"]) == ("queue", "2026-11-23", [])
+    assert kept["figures"][0] == {
+        "name": "submit_ratio", "value": 0.98, "low": 0.9, "high": 1.2, "unit": "", "bar": [">=", 0.95]
+    }  # fmt: skip
+    assert kept["baselines"][0]["bar"] is None

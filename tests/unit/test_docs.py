@@ -23,7 +23,7 @@ from qosqueue.store.records import Model, NewKey
 from qosqueue.wiring import build
 from qosqueue_web.app import create_app
 from qosqueue_workers.engines.base import EngineRequest
-from scripts import lifecycle_diagram, settings_table
+from scripts import lifecycle_diagram, results_table, settings_table
 from scripts.celery_suite import page as celery_page
 from scripts.generated_block import ROOT, with_block
 
@@ -40,7 +40,7 @@ def fenced(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("module", [lifecycle_diagram, settings_table, celery_page])
+@pytest.mark.parametrize("module", [lifecycle_diagram, results_table, settings_table, celery_page])
 def test_generated_parts_are_current(module: Any) -> None:
     done = subprocess.run(
         [sys.executable, "-m", module.__name__, "--check"], cwd=ROOT, capture_output=True, text=True, check=False

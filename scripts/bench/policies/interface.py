@@ -12,6 +12,8 @@ from typing import Protocol
 
 from qosqueue.policy.terms import TaskType, Tier
 
+MODEL = "model"
+
 
 @dataclass(slots=True, eq=False)
 class Request:
@@ -33,7 +35,7 @@ class Request:
     predicted_ms: int
     prompt_tokens: int
     output_tokens: int
-    model: str = "model"
+    model: str = MODEL
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from scripts.bench.sim.calibration import bins
 
 WIDTH_IN, HEIGHT_IN = 8.0, 4.5
 COLOURS: Mapping[Tier, str] = {Tier.VIP: "#c62828", Tier.STANDARD: "#1565c0", Tier.BASIC: "#2e7d32"}
+SHORTEST, MOST_POINTS = 1e-3, 400
 OURS_WIDTH, RIVALS_WIDTH = 3.0, 1.0
 
 
@@ -33,12 +35,21 @@ def first_starts(path: Path, waits: Mapping[str, Mapping[Tier, Sequence[float]]]
     figure, axes = _axes(len(waits))
     for panel, (name, tiers) in zip(axes, waits.items(), strict=True):
         for tier, budgets in tiers.items():
-            panel.ecdf([max(budget, 1e-3) for budget in budgets], label=str(tier), color=COLOURS[tier])
+            shares, at = quantiles([max(budget, SHORTEST) for budget in budgets])
+            panel.step(at, shares, where="post", label=str(tier), color=COLOURS[tier])
         panel.axvline(1.0, color="#555555", linestyle="--", linewidth=RIVALS_WIDTH)
         panel.set(xscale="log", xlabel="wait for the start / start budget", title=name)
     axes[0].set_ylabel("share of the requests")
     axes[0].legend()
     _write(figure, path)
+
+
+def quantiles(values: Sequence[float]) -> tuple[list[float], list[float]]:
+    """A distribution in at most 401 points: shares from 0 to 1, and the values that so many do not exceed."""
+    ordered = sorted(values)
+    steps = min(MOST_POINTS, len(ordered))
+    shares = [step / steps for step in range(steps + 1)]
+    return shares, [ordered[max(0, math.ceil(share * len(ordered)) - 1)] for share in shares]
 
 
 def shares_over_time(

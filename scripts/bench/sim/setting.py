@@ -33,8 +33,9 @@ PATTERNS: Mapping[str, Callable[[int], Shape]] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """All choices; `policies` begins with the measured one."""
+    """All choices; `policies` begins with the measured one. `bench` is the name of what is measured so."""
 
+    bench: str
     policies: tuple[str, ...]
     scale: Scale
     mix: Mix
@@ -64,6 +65,16 @@ class Setting:
     def seeds(self) -> list[int]:
         """One a round."""
         return [self.seed + number for number in range(self.rounds)]
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether there is time for a run at each of many loads."""
+        return not self.quick
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader must know of how it was run."""
+        return ()
 
     def span_ms(self, load: float) -> int:
         """How long a run at a load lasts."""
@@ -116,32 +127,36 @@ def make(name: str, pool: Pool) -> Policy:
     return POLICIES[name](pool)
 
 
-def setting(bench: str, about: str, given: Sequence[str] | None, *, rho: float, requests: int = 30_000) -> Setting:
+def setting(
+    bench: str, about: str, given: Sequence[str] | None, *, rho: float, requests: int = 30_000, more: str | None = None
+) -> Setting:
     """The choices on a command line; a bad one ends the program with one clear line.
 
-    `rho` and `requests` are the benchmark's own defaults.
+    `rho` and `requests` are the benchmark's own defaults; `more` is said at the end of its help.
     """
     parser = report.parser(bench, about)
+    parser.epilog = more
     add = parser.add_argument
     add("--policies", type=_policies, default=tuple(POLICIES), help=f"of: {', '.join(POLICIES)}")
     add("--redis", action="store_true", help=f"measure {WITH_REDIS}: the real scripts in a real server")
     add("--trace", type=_trace, default=None, help=f"{SYNTHETIC} (default), or a path: Azure's CSV or Mooncake's JSONL")
     add("--server", choices=("slots", "iterations"), default="slots", help="fixed service, or continuous batching")
-    add("--slots", type=_whole(1), default=64, help="slots of the pool")
-    add("--mean-service-ms", type=_whole(1), default=4_000, help="mean service time")
-    add("--requests", type=_whole(1_000), default=None, help=f"requests of a run at normal rates ({requests})")
-    add("--sigma", type=_number(0, 5), default=0.6, help="error of the predicted service: log-normal sigma")
+    add("--slots", type=whole(1), default=64, help="slots of the pool")
+    add("--mean-service-ms", type=whole(1), default=4_000, help="mean service time")
+    add("--requests", type=whole(1_000), default=None, help=f"requests of a run at normal rates ({requests})")
+    add("--sigma", type=number(0, 5), default=0.6, help="error of the predicted service: log-normal sigma")
     add(
         "--mix", type=_mix, default=DEFAULT_MIX, help="tenants and part of the load: vip=2:15,standard=6:35,basic=12:50"
     )
     add("--budgets-ms", type=_budgets, default=BUDGETS_MS, help="start budgets: vip=1000,standard=3000,basic=10000")
     add("--pattern", choices=tuple(PATTERNS), default="steady", help="diurnal: 2.5x; spike: 10x for 30 s")
-    add("--cv", type=_number(0.1, 20), default=None, help="CV of all tenants' gaps instead of their own")
-    add("--rho", type=_number(0.01, 5), default=rho, help=f"load, where the benchmark is read at one ({rho:g})")
-    add("--flood-factor", type=_number(1, 100), default=4.0, help="how many times its normal demand a flooder brings")
+    add("--cv", type=number(0.1, 20), default=None, help="CV of all tenants' gaps instead of their own")
+    add("--rho", type=number(0.01, 5), default=rho, help=f"load, where the benchmark is read at one ({rho:g})")
+    add("--flood-factor", type=number(1, 100), default=4.0, help="how many times its normal demand a flooder brings")
     add("--flood-tier", type=_tier, default=Tier.BASIC, help="tier of the flooder")
     options = parser.parse_args(given)
     return Setting(
+        bench=bench,
         policies=_measured_first(options.policies, redis=options.redis, parser=parser),
         scale=Scale(
             options.slots,
@@ -188,7 +203,7 @@ def _trace(text: str) -> tuple[Row, ...] | None:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _whole(least: int) -> Callable[[str], int]:
+def whole(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
             raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got {text!r}")
@@ -197,7 +212,7 @@ def _whole(least: int) -> Callable[[str], int]:
     return parse
 
 
-def _number(least: float, most: float) -> Callable[[str], float]:
+def number(least: float, most: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
             value = float(text)
@@ -227,7 +242,7 @@ def _each_tier(text: str, expected: str) -> dict[Tier, str]:
 
 
 def _budgets(text: str) -> dict[Tier, int]:
-    return {tier: _whole(1)(value) for tier, value in _each_tier(text, "vip=MS,standard=MS,basic=MS").items()}
+    return {tier: whole(1)(value) for tier, value in _each_tier(text, "vip=MS,standard=MS,basic=MS").items()}
 
 
 def _mix(text: str) -> Mix:
@@ -235,6 +250,6 @@ def _mix(text: str) -> Mix:
     tenants, weights = {}, {}
     for tier, value in _each_tier(text, expected).items():
         count, _, part = value.partition(":")
-        tenants[tier], weights[tier] = _whole(1)(count), _number(1e-6, 1e6)(part)
+        tenants[tier], weights[tier] = whole(1)(count), number(1e-6, 1e6)(part)
     total = sum(weights.values())
     return Mix(tenants, {tier: weight / total for tier, weight in weights.items()})

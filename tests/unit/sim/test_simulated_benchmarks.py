@@ -41,7 +41,7 @@ def test_the_last_line_of_stdout_holds_the_figures(
     assert told["bench"] == bench
     assert FIGURES[bench] <= set(told["figures"])
     assert all(isinstance(value, float) for value in told["figures"].values())
-    assert {path.suffix for path in tmp_path.iterdir()} == {".txt", ".svg"}
+    assert {path.suffix for path in tmp_path.iterdir()} == {".txt", ".svg", ".json"}
 
 
 def test_the_sizes_of_scale_differ_by_a_factor_and_last_as_long() -> None:

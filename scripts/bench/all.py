@@ -1,0 +1,144 @@
+"""What does every benchmark say now? `make bench-all`: runs them one after the other and keeps what they say.
+
+The rows of docs/results.md come from docs/results.json, in which each benchmark's last run replaces the one before;
+pictures are kept in docs/pictures. A benchmark that fails keeps its old rows and stops no other; the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from qosqueue.errors import QosqueueError
+from scripts import results_table
+from scripts.bench.machine import REPOSITORY, commit
+from scripts.bench.report import OUT, progress
+from scripts.generated_block import with_block
+
+PICTURES = REPOSITORY / "docs" / "pictures"
+LARGEST_PICTURE_BYTES = 200_000
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One benchmark: the name of its rows, its module, and what it is given."""
+
+    name: str
+    module: str
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def there(self) -> bool:
+        """Whether this checkout has it."""
+        return importlib.util.find_spec(f"scripts.bench.{self.module}") is not None
+
+    def command(self, *more: str) -> str:
+        """What a person types to run it alone."""
+        given = " ".join([*self.arguments, *more])
+        return f"make -s bench NAME={self.module}" + (f' ARGS="{given}"' if given else "")
+
+
+REAL = ("flood", "overload", "harvest")
+NAMES = (
+    *("queue", "fastpath", "flood", "overload", "capacity", "harvest", "light", "binding", "prediction", "fairness"),
+    *("recovery", "coldstart", "scale"),
+)
+CATALOG = (
+    *(Bench(name, name) for name in NAMES),
+    *(Bench(f"{name}-real", name, ("--real",)) for name in REAL),
+)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run and keep; the exit code: 0 when all ran, whatever their figures are."""
+    options = _options(given)
+    more = ["--quick"] if options.quick else []
+    began, at_commit = datetime.now().astimezone(), commit()
+    new: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for number, bench in enumerate(options.benches, 1):
+        progress(f"== {number} of {len(options.benches)}: {bench.command(*more)}")
+        began_s = time.monotonic()
+        try:
+            record = run(bench, more, OUT / f"{began:%Y%m%d-%H%M%S}-all" / bench.name)
+        except QosqueueError as error:
+            progress(f"== {bench.name} failed: {error}")
+            failed.append(bench.name)
+            continue
+        new.append(record | {"bench": bench.name, "commit": at_commit, "command": bench.command(*more)})
+        keep(new)
+        progress(f"== {bench.name}: {time.monotonic() - began_s:.0f} s")
+    print(results_table.text(new), file=sys.stderr)
+    if failed:
+        progress(f"failed: {', '.join(failed)}")
+    if options.json:
+        print(json.dumps({"records": new, "failed": failed}))
+    return int(bool(failed))
+
+
+def run(bench: Bench, more: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Run one in a process of its own; its record. Raises QosqueueError if it fails."""
+    command = [sys.executable, "-m", f"scripts.bench.{bench.module}", *bench.arguments, *more]
+    env = {**os.environ, "BENCH_OUT": str(folder)}
+    code = subprocess.run(command, cwd=REPOSITORY, env=env, stdout=subprocess.DEVNULL, check=False).returncode
+    left = sorted(folder.glob("*.json"))
+    if code or not left:
+        raise QosqueueError(f"exit code {code}" if code else "it left no record")
+    record: dict[str, Any] = json.loads(left[-1].read_text("utf-8"))
+    for name in record["pictures"]:
+        _keep_picture(left[-1].with_name(f"{left[-1].stem}-{name}.svg"), f"{bench.name}-{name}.svg")
+    return record
+
+
+def keep(new: Sequence[dict[str, Any]]) -> None:
+    """Put the records in place of the benchmarks' old ones, and write the page's table anew."""
+    old = {record["bench"]: record for record in results_table.load(results_table.KEPT)}
+    for record in new:
+        # A quick run draws less; what a full one drew stays on the page.
+        before = old.get(record["bench"], {}).get("pictures", [])
+        record["pictures"] = list(dict.fromkeys([*before, *record["pictures"]]))
+    records = results_table.merged(list(old.values()), new, [bench.name for bench in CATALOG])
+    results_table.KEPT.write_text(f"{json.dumps(records, indent=1)}\n", "utf-8")
+    page = results_table.PAGE.read_text("utf-8")
+    results_table.PAGE.write_text(with_block(page, results_table.NAME, results_table.markdown(records)), "utf-8")
+
+
+def _keep_picture(drawn: Path, name: str) -> None:
+    if (size := drawn.stat().st_size) > LARGEST_PICTURE_BYTES:
+        raise QosqueueError(f"the picture {name} has {size} bytes, at most {LARGEST_PICTURE_BYTES} are kept")
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(drawn, PICTURES / name)
+
+
+def _options(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench-all", description=__doc__.split("\n")[0])
+    known = {bench.name: bench for bench in CATALOG if bench.there}
+    parser.add_argument("--quick", action="store_true", help="smaller trials; the rows say so in their command")
+    parser.add_argument("--only", help=f"names with commas between, of: {', '.join(known)}")
+    parser.add_argument("--real", action="store_true", help="also those on real Celery workers, half an hour more")
+    parser.add_argument("--json", action="store_true", help="print what the runs left as one JSON object")
+    options = parser.parse_args(given)
+    names = (
+        [name.strip() for name in options.only.split(",")]
+        if options.only
+        else [name for name in known if options.real or name in NAMES]
+    )
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"argument --only: expected some of {', '.join(known)}, got {', '.join(unknown)}")
+    options.benches = [known[name] for name in dict.fromkeys(names)]
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

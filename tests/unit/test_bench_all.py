@@ -1,0 +1,92 @@
+"""Does running all benchmarks keep what ran, tell what failed, and touch nothing else?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qosqueue.errors import QosqueueError
+from scripts import results_table
+from scripts.bench import all as subject
+
+PAGE = "# Results\n<!-- generated: bench -->\nold\n<!-- end: bench -->\nby hand\n"
+
+
+@pytest.fixture
+def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "results.md").write_text(PAGE)
+    monkeypatch.setattr(results_table, "PAGE", tmp_path / "results.md")
+    monkeypatch.setattr(results_table, "KEPT", tmp_path / "results.json")
+    monkeypatch.setattr(subject, "PICTURES", tmp_path / "pictures")
+    monkeypatch.setattr(subject, "OUT", tmp_path / "out")
+    return tmp_path
+
+
+def record(value: float, pictures: list[str]) -> dict[str, Any]:
+    seen = {"name": "in_slo", "value": value, "low": value, "high": value, "unit": "", "bar": [">=", 0.9]}
+    told = {"bench": "?", "commit": "?", "seed": 1, "machine": "here", "date": "2026-11-23"}
+    return {**told, "figures": [seen], "baselines": [], "pictures": pictures}
+
+
+def runs(monkeypatch: pytest.MonkeyPatch, values: dict[str, float | None], pictures: list[str]) -> None:
+    """Each benchmark leaves this value; None: it fails."""
+
+    def run(bench: subject.Bench, more: list[str], folder: Path) -> dict[str, Any]:
+        value = values[bench.name]
+        if value is None:
+            raise QosqueueError("exit code 1")
+        return record(value, pictures)
+
+    monkeypatch.setattr(subject, "run", run)
+
+
+def test_only_the_named_rows_change_and_a_failure_stops_no_other(
+    docs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs(monkeypatch, {"overload": 0.95, "flood": 0.5}, ["attainment"])
+    assert subject.main(["--only", "overload,flood"]) == 0
+    runs(monkeypatch, {"flood": None, "overload": 0.25}, [])
+    assert subject.main(["--only", "flood,overload", "--quick", "--json"]) == 1
+    captured = capsys.readouterr()
+    told = json.loads(captured.out)
+    assert told["failed"] == ["flood"]
+    assert [one["bench"] for one in told["records"]] == ["overload"]
+    assert "flood failed: exit code 1" in captured.err
+    kept = {one["bench"]: one for one in json.loads((docs / "results.json").read_text())}
+    assert {bench: one["figures"][0]["value"] for bench, one in kept.items()} == {"flood": 0.5, "overload": 0.25}
+    assert kept["overload"]["command"] == 'make -s bench NAME=overload ARGS="--quick"'
+    assert kept["overload"]["pictures"] == ["attainment"]
+    page = (docs / "results.md").read_text()
+    assert page.startswith("# Results\n<!-- generated: bench -->\n| benchmark |")
+    assert page.endswith("<!-- end: bench -->\nby hand\n")
+    assert page.index("| flood |") < page.index("| overload |")
+
+
+def test_an_unknown_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        subject.main(["--only", "flood,nothing"])
+    assert ended.value.code == 2
+    assert "got nothing" in capsys.readouterr().err
+
+
+def test_a_benchmark_runs_in_a_process_of_its_own_and_leaves_its_record(docs: Path) -> None:
+    bench = subject.Bench("light", "light", ("--requests", "1000", "--slots", "8", "--policies", "edf,fifo"))
+    made = subject.run(bench, ["--quick"], docs / "out" / "light")
+    assert made["bench"] == "light"
+    assert made["figures"][0]["name"] == "worst_vs_fifo"
+    assert made["figures"][0]["low"] <= made["figures"][0]["value"] <= made["figures"][0]["high"]
+    with pytest.raises(QosqueueError, match="exit code 2"):
+        subject.run(bench, ["--slots", "none"], docs / "out" / "other")
+
+
+def test_a_picture_that_is_too_large_is_not_kept(docs: Path) -> None:
+    drawn = docs / "drawn.svg"
+    drawn.write_bytes(b"x" * (subject.LARGEST_PICTURE_BYTES + 1))
+    with pytest.raises(QosqueueError, match="200001 bytes"):
+        subject._keep_picture(drawn, "flood-starts.svg")
+    drawn.write_bytes(b"x")
+    subject._keep_picture(drawn, "flood-starts.svg")
+    assert (docs / "pictures" / "flood-starts.svg").read_bytes() == b"x"
