@@ -240,11 +240,12 @@ class LeaseTable:
 
     def _give_back_what_is_idle(self) -> None:
         while self._idle and self._idle[0][0] <= time.monotonic():
-            with self._changed:
-                _, receipts, runs_on = self._idle.pop(0)
+            _, receipts, runs_on = self._idle[0]
             for delivery in filter(None, map(self.held, receipts)):
                 if not runs_on(delivery.task):
                     self.settle(receipt_of(delivery), "requeue")
+            with self._changed:
+                del self._idle[0]
 
     def _settle(self, tag: str, fence: int, outcome: Outcome) -> None:
         if self._scripts.settle(tag=tag, fence=fence, outcome=outcome) == LOST:
