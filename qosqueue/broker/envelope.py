@@ -101,12 +101,17 @@ def plain_budget_ms(priority: int) -> int:
     return next(budget for tier, budget in PLAIN_BUDGETS_MS.items() if priority <= PRIORITY_RANGES[tier].last)
 
 
+def instant_of(eta: str) -> datetime:
+    """The instant that a message's ETA names; without a zone it is UTC, as Celery's are."""
+    at = datetime.fromisoformat(eta)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
 def _delay_ms(eta: str | None) -> int:
     """Celery's ETA is an instant of the sender's clock: what is left until then, by this host's."""
     if not eta:
         return 0
-    at = datetime.fromisoformat(eta)
-    left = (at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)
+    left = instant_of(eta) - datetime.now(UTC)
     return min(max(0, round(left.total_seconds() * 1000)), LONGEST_MS - 1)
 
 

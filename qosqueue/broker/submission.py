@@ -22,9 +22,6 @@ def submit_message(
     Raises ValueError if its header is malformed, redis.RedisError if the broker is away or full.
     """
     envelope = envelope_of(lane, message, max_attempts)
-    if envelope.delay_ms:
-        # The server holds it until then: the worker must not wait once more, by a clock of its own.
-        message = {**message, "headers": {**message["headers"], "eta": None}}
     scripts.submit(tag=_tag_in(lane, message["properties"]), lane=lane, payload=dump(message), **vars(envelope))
 
 

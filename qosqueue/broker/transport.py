@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from functools import cached_property
 from queue import Empty
 from time import monotonic
@@ -27,7 +28,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from qosqueue.broker.celery_side import CelerySide
-from qosqueue.broker.envelope import HEADER
+from qosqueue.broker.envelope import HEADER, instant_of
 from qosqueue.broker.leases import LeaseTable, receipt_of, table_of_process
 from qosqueue.broker.picks import Picks, Rung
 from qosqueue.broker.revocation import Revocation, revoked_by
@@ -369,4 +370,7 @@ def _payload(delivery: Delivery) -> Any:
         # The attempt knows its fence: what it stores is fenced with the same number as what it settles.
         message["headers"]["qos_fence"] = delivery.fence
     message["properties"]["delivery_tag"] = receipt_of(delivery)
+    if message["headers"].get("eta"):
+        # The server has waited until then: a worker whose clock is behind must not wait once more.
+        message["headers"]["eta"] = min(instant_of(message["headers"]["eta"]), datetime.now(UTC)).isoformat()
     return message

@@ -70,7 +70,7 @@ def run_module(
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=_environment(folder, port, report, stock=stock),
+            env=_environment(folder, python.parent, port, report, stock=stock),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -108,11 +108,13 @@ def _take(module: Module, lines: list[str]) -> bool:
     return bool(lines)
 
 
-def _environment(folder: Path, port: int, report: Path, *, stock: bool) -> dict[str, str]:
+def _environment(folder: Path, commands: Path, port: int, report: Path, *, stock: bool) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "CELERY_", "PYTHON"))}
     url = f"redis://127.0.0.1:{port}/0"
     return {
         **kept,
+        # Some tests start `celery` by its name.
+        "PATH": os.pathsep.join((str(commands), kept.get("PATH", os.defpath))),
         "PYTHONPATH": os.pathsep.join((str(STARTUP), str(folder))),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -88,12 +88,13 @@ def test_automatic_retries(project: Project) -> None:
 
 def test_countdowns_are_kept_by_retries_and_by_first_tries(project: Project) -> None:
     sent = time()
-    later = project.sign("at").apply_async(countdown=1)
+    later = project.sign("at").apply_async(countdown=3)
     again = project.sign("again_later", 1).apply_async()
     at_once = project.sign("at").apply_async()
     retries, again_at = again.get(timeout=20)
     assert retries == 1
-    assert at_once.get(timeout=20) < sent + 1 <= min(later.get(timeout=20), again_at)
+    assert at_once.get(timeout=20) < later.get(timeout=20) >= sent + 3
+    assert again_at >= sent + 1
     eventually(lambda: not project.messages(), within_s=5)
 
 
