@@ -250,10 +250,13 @@ class Scripts:
         answers = self.wire.exchange(commands)
         missing = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if missing:
-            for sha in {commands[place][1] for place in missing}:
-                self.load(_names_by_sha()[sha])
-            again = self.wire.exchange([commands[place] for place in missing])
-            for place, answer in zip(missing, again, strict=True):
+            # In one transaction: nobody can flush them between the load and the call.
+            names = sorted({_names_by_sha()[commands[place][1]] for place in missing})
+            loads: list[Command] = [("SCRIPT LOAD", source(name)) for name in names]
+            again = self.wire.exchange([("MULTI",), *loads, *(commands[place] for place in missing), ("EXEC",)])[-1]
+            if isinstance(again, redis.ResponseError):
+                raise again
+            for place, answer in zip(missing, again[len(names) :], strict=True):
                 answers[place] = answer
         return answers
 
