@@ -351,3 +351,35 @@ def test_an_unknown_cost_is_the_pools_mean() -> None:
     queue.submit(NOW, **submission("nothing known", model="other"))
     assert queue.messages["known"].cost_ms == 2_500
     assert queue.messages["nothing known"].cost_ms == order.DEFAULT_COST_MS
+
+
+def test_what_a_parked_tenant_takes_back_is_parked_no_more() -> None:
+    queue = with_pool()
+    queue.limit(NOW, name=tenant_limit("a"), most=0)
+    for number, priority in enumerate((STANDARD, BASIC, BASIC)):
+        request(queue, NOW + number, f"t{number}", priority)
+    assert picked(queue, NOW + 9) == Nothing(order.LOOK_AGAIN_MS)
+    assert {row[1] for row in queue.standing.rows.parked["a"]} == {"standard.light", "basic.light"}
+    request(queue, NOW + 10, "other", tenant="b")
+    for task in ("task-t1", "task-t0", "task-t2"):
+        assert queue.withdraw(task=task) == 1
+    assert queue.standing.rows.parked == {}
+    assert tag_of(queue, NOW + 20) == "other"
+    assert queue.standing.rows.waiting == queue.standing.rows.heads == queue.standing.rows.depth == {}
+
+
+def test_a_share_that_is_taken_back_counts_no_more() -> None:
+    queue = with_pool(slots=2)
+    queue.share("a", Share(contract_q10=512))
+    queue.share("a", None)
+    request(queue, NOW, "t")
+    assert not queue.messages["t"].in_profile
+
+
+def test_a_dead_letter_without_an_end_is_replayed_without_one() -> None:
+    queue = ReferenceQueue()
+    queue.submit(NOW, **submission("t"))
+    assert tag_of(queue, NOW, [("vip.light", "m")]) == "t"
+    assert queue.settle(NOW, tag="t", fence=1, outcome="dead") == 1
+    assert queue.replay(NOW + 5, task="task-t") == 1
+    assert queue.messages["t"].expires == 0
