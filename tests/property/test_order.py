@@ -383,3 +383,10 @@ def test_a_dead_letter_without_an_end_is_replayed_without_one() -> None:
     assert queue.settle(NOW, tag="t", fence=1, outcome="dead") == 1
     assert queue.replay(NOW + 5, task="task-t") == 1
     assert queue.messages["t"].expires == 0
+
+
+@given(st.integers(0, 100), st.integers(1, 10**6), st.integers(1, 10**6))
+def test_shares_in_percent_and_weights_become_whole_1024ths(percent: int, default: int, weight: int) -> None:
+    assert order.contract_q10(percent) == percent * 1024 // 100
+    assert 1 <= order.steepness_q10(default, weight) <= order.STEEPEST_Q10
+    assert order.steepness_q10(weight, weight) == order.Q10
