@@ -17,7 +17,7 @@ from qosqueue.policy.profile import DEFAULT_BUDGET_MS
 from qosqueue.policy.terms import TaskType, Tier
 
 # A slot that batch leaves free costs a small pool too much of its work.
-SPARE_FROM_SLOTS = 4
+SPARE_FROM_SLOTS = 16
 
 
 class Pools:
