@@ -37,7 +37,10 @@ def of_redis(client: redis.Redis, group: str) -> Snapshot:
             case b"list":
                 value = client.llen(raw)
             case b"string":
-                value = client.get(raw).decode()
+                text: Any = client.get(raw)
+                if text is None:
+                    continue
+                value = text.decode()
             case _:
                 continue  # it went between the scan and the look
         snapshot[key.removeprefix(prefix)] = value
