@@ -74,6 +74,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(messages=st.lists(st.fixed_dictionaries(MESSAGE), min_size=1, max_size=6))
     def submit(self, messages: list[dict[str, Any]]) -> None:
+        self.submitted(messages)
+
+    def submitted(self, messages: list[dict[str, Any]]) -> None:
         for message in messages:
             lane, model = message.pop("place")
             message |= {"lane": lane, "model": model, "payload": f"body of {message['tag']}"}
@@ -130,7 +133,10 @@ class QueueMachine(RuleBasedStateMachine):
             )
             self.client.script_flush()
         else:
-            self.same(self.scripts.withdraw(task=task, now_ms=self.now), self.reference.withdraw(task=task))
+            self.take_back_task(task)
+
+    def take_back_task(self, task: str) -> None:
+        self.same(self.scripts.withdraw(task=task, now_ms=self.now), self.reference.withdraw(task=task))
 
     @rule(
         task=TASKS,
@@ -157,6 +163,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(name=LIMITED, most=st.one_of(st.none(), st.integers(0, 2)), for_ms=st.sampled_from([0, 300, 2_000]))
     def limit(self, **what: Any) -> None:
+        self.limited(**what)
+
+    def limited(self, **what: Any) -> None:
         self.scripts.limit(**what, now_ms=self.now)
         self.reference.limit(self.now, **what)
 
@@ -179,6 +188,38 @@ class QueueMachine(RuleBasedStateMachine):
         for queue in (self.scripts, self.reference):
             queue.share(organisation, share)
             queue.pool(model, terms)
+
+    @rule(priority=PRIORITIES, taken_back=st.integers(0, 2))
+    def parked_tenant_takes_back(self, priority: int, taken_back: int) -> None:
+        """Rare by chance: a tenant at its limit with several messages in one row, of which one leaves."""
+        self.limited(name=tenant_limit("a"), most=0, for_ms=0)
+        shared: dict[str, Any] = {"tenant": "a", "organisation": "a", "priority": priority, "batch": False}
+        shared |= {"budget_ms": 0, "cost_ms": 700, "delay_ms": 0, "ttl_ms": 0, "max_attempts": 2, "place": PLACES[1]}
+        self.submitted([shared | {"tag": f"parked{number}", "task": f"parked{number}"} for number in range(3)])
+        self.dispatched(places=PLACES, lease_ms=1_000)
+        self.take_back_task(f"parked{taken_back}")
+
+    @rule(steps=st.lists(st.integers(-3_000, 2_000), min_size=2, max_size=4))
+    def contract_meets_a_clock_that_moves(self, steps: list[int]) -> None:
+        """Rare by chance: requests of one contract, one after the other, while the clock goes forward and back."""
+        terms = pool_terms(4, 500, dict(zip(TIERS, (1_000, 3_000, 4_000), strict=True)))
+        for queue in (self.scripts, self.reference):
+            queue.share("both", Share(contract_q10=100))
+            queue.pool("small", terms)
+        for number, step in enumerate(steps):
+            self.now += step
+            message: dict[str, Any] = {
+                "tag": f"contract{number}",
+                "task": f"contract{number}",
+                "tenant": "",
+                "batch": False,
+            }
+            message |= {"organisation": "both", "priority": 8, "budget_ms": 3_000, "cost_ms": 700, "delay_ms": 0}
+            message |= {"ttl_ms": 0, "max_attempts": 2, "lane": LANES[0], "model": "small", "payload": "body"}
+            self.same(self.scripts.submit(**message, now_ms=self.now), self.reference.submit(self.now, **message))
+            self.whole_state_is_equal()
+        for number in range(len(steps)):
+            self.take_back_task(f"contract{number}")
 
     @rule(ms=st.integers(-1_000, 3_000))
     def clock_moves(self, ms: int) -> None:
