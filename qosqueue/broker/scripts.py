@@ -27,6 +27,8 @@ NAMES = (
     *("submit", "dispatch", "renew", "settle", "withdraw", "rerank"),
     *("replay", "reap", "age", "purge", "limit"),
 )
+# Scripts may be flushed again while they are sent again.
+LOADS_AT_MOST = 10
 PARTS = ("_keys", "_rows", "_claims", "_standing")
 # What a script pays for its shared parts, it pays at each call: these need no more than the first.
 OF_KEYS_ALONE = frozenset({"renew"})
@@ -248,14 +250,14 @@ class Scripts:
     def run(self, commands: Sequence[Command]) -> list[Any]:
         """The answers to several calls in one write, as Wire.exchange gives them; scripts are loaded if need be."""
         answers = self.wire.exchange(commands)
-        missing = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if missing:
-            # In one transaction: nobody can flush them between the load and the call.
+        for _ in range(LOADS_AT_MOST):
+            missing = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            if not missing:
+                break
+            # In one write, so that a flush hardly ever comes between. No transaction: at maxmemory Redis takes none.
             names = sorted({_names_by_sha()[commands[place][1]] for place in missing})
             loads: list[Command] = [("SCRIPT LOAD", source(name)) for name in names]
-            again = self.wire.exchange([("MULTI",), *loads, *(commands[place] for place in missing), ("EXEC",)])[-1]
-            if isinstance(again, redis.ResponseError):
-                raise again
+            again = self.wire.exchange([*loads, *(commands[place] for place in missing)])
             for place, answer in zip(missing, again[len(names) :], strict=True):
                 answers[place] = answer
         return answers

@@ -21,10 +21,11 @@ local function add_claim(message)
   call('HINCRBY', P .. 'claims', pair(message.organisation, message.model), claim(message.cost_ms, message.urgency))
 end
 
+-- `0 - x`, not `-x`: Redis 7.0 writes a negative zero as "-0", which is no integer to it.
 local function remove_claim(message)
   if message.organisation == '' then return end
   local account = pair(message.organisation, message.model)
-  if call('HINCRBY', P .. 'claims', account, -claim(message.cost_ms, message.urgency)) <= 0 then
+  if call('HINCRBY', P .. 'claims', account, 0 - claim(message.cost_ms, message.urgency)) <= 0 then
     call('HDEL', P .. 'claims', account)
   end
 end
