@@ -8,7 +8,8 @@ smallest first. `lead` is the part of its start budget that its priority lets it
 when there is not time for all (in overload the head of the order is a lag behind, so it becomes a cut by size); and the
 penalty moves back the new requests of an organisation whose queued work claims more of the pool than its allowance:
 its own, nobody else's, and only while it has a queue. A contracted share is a token bucket: what fits into it is *in
-profile* and carries neither size nor penalty. What can no longer start in its budget is relegated behind all that can.
+profile* and carries neither size nor penalty. What can no longer start in its budget is relegated behind all that can;
+what vip missed stands again, a little later, so that no vip request falls behind everybody for one ms.
 
 Everything here is whole numbers, so that the scripts and their Python twin agree to the last bit: times in ms, costs in
 ms of one slot, shares in 1/1024 (`q10`), claims in 1/1024 of a slot.
@@ -60,6 +61,9 @@ PARKED_PER_PICK = 32
 
 LOOK_AGAIN_MS = 1_000
 """When to look again where something waits that may not run: a freed slot rings before."""
+
+LATE_PART = 2
+"""A vip request that missed its start budget is never relegated: it stands 1/2 of `base_ms` after that instant."""
 
 LEAST_CREDIT_MS = 200
 DEFAULT_COST_MS = 1_000
@@ -148,6 +152,11 @@ def key_ms(arrival_ms: int, priority: int, budget_ms: int, cost_ms: int, size_q1
         return min(arrival_ms + PLAIN_STEP_MS * priority, LATEST_KEY_MS)
     size = cost_ms * size_q10 >> 10 if priority >= SIZED_FROM else 0
     return min(arrival_ms + (budget_ms * LEAD_Q10[priority] >> 10) + size + penalty, LATEST_KEY_MS)
+
+
+def late_key_ms(arrival_ms: int, budget_ms: int, late_ms: int, penalty: int) -> int:
+    """D of a vip request that missed its start budget: so much after the instant by which it should have started."""
+    return min(arrival_ms + budget_ms + late_ms + penalty, LATEST_KEY_MS)
 
 
 def tier_index(priority: int) -> int:

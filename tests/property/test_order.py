@@ -206,10 +206,42 @@ def test_what_can_no_longer_start_in_time_stands_behind_all_that_can_and_is_serv
     queue = with_pool()
     for number in range(3):
         request(queue, NOW + number, f"basic{number}")
-    request(queue, NOW + 3, "vip", VIP)
+    request(queue, NOW + 3, "standard", STANDARD)
     request(queue, NOW + 60_000, "fresh")
     # The oldest is owed its floor after the first that goes before it; then nothing is owed, and tiers count.
-    assert [tag_of(queue, NOW + 60_000) for _ in range(5)] == ["fresh", "basic0", "vip", "basic1", "basic2"]
+    assert [tag_of(queue, NOW + 60_000) for _ in range(5)] == ["fresh", "basic0", "standard", "basic1", "basic2"]
+
+
+@given(late=st.integers(1, 10**6), fresh=st.integers(0, 30), priority=st.integers(0, 9))
+def test_vip_that_missed_its_budget_stands_a_little_later_and_never_behind_all(
+    late: int, fresh: int, priority: int
+) -> None:
+    queue = with_pool()
+    base_ms = queue.standing.terms("m").base_ms
+    request(queue, NOW, "late", VIP)
+    missed = NOW + queue.messages["late"].budget_ms + late
+    assert queue.age(missed, limit=9).missed == ("task-late",)
+    message = queue.messages["late"]
+    assert (message.stand, message.due) == (Stand.LIVE, 0)
+    assert message.score // order.SAME_MS == NOW + message.budget_ms + base_ms // order.LATE_PART
+    assert order.claim(message.cost_ms, message.urgency) < order.claim(message.cost_ms, order.urgency(1_000))
+    for number in range(fresh):
+        request(queue, missed + base_ms + number, f"fresh{number:02}", priority)
+    assert tag_of(queue, missed + base_ms + fresh) == "late"
+
+
+@pytest.mark.parametrize("tier", [VIP, STANDARD, BASIC])
+@given(flood=st.integers(40, 200), quiet=st.integers(0, 9))
+def test_no_tier_s_flood_reaches_who_comes_after_its_excess(tier: int, flood: int, quiet: int) -> None:
+    """Also when the flood has missed its budgets: what vip missed goes on claiming, so it does not come in anew."""
+    queue = with_pool()
+    for number in range(flood):
+        request(queue, NOW + 50 * number, f"flood{number:04}", tier, tenant="loud")
+    now = NOW + 50 * flood
+    queue.age(now, limit=1_000)
+    request(queue, now, "quiet", quiet, tenant="quiet")
+    before = [tag_of(queue, now) for _ in range(12)]
+    assert "quiet" in before
 
 
 def test_relegated_work_is_owed_a_floor_while_others_are_served() -> None:

@@ -3,6 +3,14 @@ local function tier_of(priority)
   return priority <= C.TIER_LAST[1] and 0 or priority <= C.TIER_LAST[2] and 1 or 2
 end
 
+-- Whether a vip request, no batch and on its first attempt, can no longer start in its budget.
+local function has_missed(now, message)
+  return message.budget_ms > 0 and message.batch == 0 and message.fence == 0 and tier_of(message.priority) == 0
+    and now > message.arrival + message.budget_ms
+end
+
+local function urgency_of(budget_ms) return math.floor(C.Q30 / math.max(C.SHORTEST_BUDGET_MS, budget_ms)) end
+
 -- The stand of a message, and the instant at which time changes it (0: never).
 local function stand_of(now, message)
   if message.eta > now then return 'later', 0 end
@@ -12,11 +20,11 @@ local function stand_of(now, message)
   -- It was in time once and lost its worker: it goes back to its place, not behind everybody.
   if message.fence > 0 then return 'live', 0 end
   local too_late = message.arrival + message.budget_ms + 1
-  if now >= too_late then return 'relegated', 0 end
-  return 'live', too_late
+  if now < too_late then return 'live', too_late end
+  return has_missed(now, message) and 'live' or 'relegated', 0
 end
 
-local function score_of(now, message, priority)
+local function score_of(now, message, priority, late_ms)
   if message.stand == 'relegated' then
     local key = math.min(message.arrival, C.LONGEST_MS - 1) * C.SAME_MS
     return tier_of(priority) * C.TIER_STEP + key + message.number
@@ -29,7 +37,9 @@ local function score_of(now, message, priority)
     message.penalty, message.in_profile = charge(now, message, terms, tier_of(priority))
   end
   local key
-  if message.budget_ms == 0 then
+  if late_ms > 0 then
+    key = message.arrival + message.budget_ms + late_ms + message.penalty
+  elseif message.budget_ms == 0 then
     key = message.arrival + C.PLAIN_STEP_MS * priority
   else
     local size = 0
@@ -49,7 +59,10 @@ local function stand(now, message)
   end
   message.eta = 0
   local boosted = message.boost_until > now
-  message.score = score_of(now, message, boosted and message.boost or message.priority)
+  local late_ms = has_missed(now, message) and math.floor(terms_of(message.model).base_ms / C.LATE_PART) or 0
+  -- It claims as one with a later deadline does: what is late must not close the door for those behind it.
+  message.urgency = urgency_of(message.budget_ms + late_ms)
+  message.score = score_of(now, message, boosted and message.boost or message.priority, late_ms)
   if boosted then due = due > 0 and math.min(due, message.boost_until) or message.boost_until end
   message.due = due
   if due > 0 then call('ZADD', P .. 'due', due, message.tag) end
@@ -61,7 +74,8 @@ end
 -- Write down what `stand` has set, and the state.
 local function save_standing(message)
   call('HSET', message_key(message.tag), 'state', message.state, 'stand', message.stand, 'eta', message.eta,
-    'due', message.due, 'score', message.score, 'penalty', message.penalty, 'in_profile', message.in_profile)
+    'due', message.due, 'score', message.score, 'urgency', message.urgency, 'penalty', message.penalty,
+    'in_profile', message.in_profile)
 end
 
 local function unstand(message)
@@ -104,16 +118,18 @@ local function up_to(index, score, limit) return call('ZRANGEBYSCORE', P .. inde
 
 -- Make up to `limit` moves of each kind that time has brought: four lists of task ids.
 local function move_due(now, limit)
-  local woken, joined, relegated, boost_ended = {}, {}, {}, {}
+  local woken, joined, relegated, boost_ended, missed = {}, {}, {}, {}, {}
   for _, index in ipairs({'later', 'due'}) do
     for _, tag in ipairs(up_to(index, now, limit)) do
       local message = load_message(tag)
       if message then
-        local before = message.stand
+        local before, ends = message.stand, message.boost_until
         unstand(message)
         stand(now, message)
         save_standing(message)
-        local list = index == 'later' and woken or before == message.stand and boost_ended
+        -- Nothing but the end of its boost, or a missed budget of vip, leaves a message in its stand.
+        local list = index == 'later' and woken
+          or before == message.stand and (ends > 0 and ends <= now and boost_ended or missed)
           or message.stand == 'relegated' and relegated or joined
         list[#list + 1] = message.task
       else
@@ -121,7 +137,7 @@ local function move_due(now, limit)
       end
     end
   end
-  return {woken, joined, relegated, boost_ended}
+  return {woken, joined, relegated, boost_ended, missed}
 end
 
 local function counted(message)

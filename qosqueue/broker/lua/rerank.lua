@@ -10,14 +10,11 @@ local message = tag and load_message(tag)
 if not message or message.state ~= 'queued' then return 0 end
 leave_queue(message)
 if ARGV[3] ~= '' then message.priority = tonumber(ARGV[3]) end
-if ARGV[4] ~= '' then
-  message.budget_ms = tonumber(ARGV[4])
-  message.urgency = math.floor(C.Q30 / math.max(C.SHORTEST_BUDGET_MS, message.budget_ms))
-end
+if ARGV[4] ~= '' then message.budget_ms = tonumber(ARGV[4]) end
 if ARGV[5] ~= '' then message.boost, message.boost_until = tonumber(ARGV[5]), now + ARGV[6] end
 if ARGV[7] == '1' then
   message.penalty, message.claimed = '', tonumber(call('HGET', message_key(tag), 'claimed') or '')
 end
-save(message, 'priority', 'budget_ms', 'urgency', 'boost', 'boost_until', 'penalty')
+save(message, 'priority', 'budget_ms', 'boost', 'boost_until', 'penalty')
 enter_queue(now, message)
 return 1

@@ -20,7 +20,7 @@ end
 local message = {
   tag = tag, task = ARGV[3], lane = ARGV[4], model = model, tenant = tenant, organisation = ARGV[7],
   priority = tonumber(ARGV[8]), batch = tonumber(ARGV[9]), budget_ms = budget, predicted_ms = predicted, cost_ms = cost,
-  urgency = math.floor(C.Q30 / math.max(C.SHORTEST_BUDGET_MS, budget)), arrival = arrival,
+  urgency = urgency_of(budget), arrival = arrival,
   eta = arrival > now and arrival or 0,
   number = call('INCR', P .. 'number') % C.SAME_MS, expires = ttl > 0 and arrival + ttl or 0,
   penalty = '', in_profile = 0, boost_until = 0, score = 0, fence = 0,

@@ -18,7 +18,7 @@ class Stand(StrEnum):
     """How a queued message takes part in the order.
 
     `later` waits for its ETA, `live` is in the order by its key, `relegated` can no longer start in its budget and
-    stands behind all that can, `batch` fills slots that nobody else wants.
+    stands behind all that can (vip stays live), `batch` fills slots that nobody else wants.
     """
 
     LATER = "later"
@@ -120,9 +120,10 @@ class Reaped:
 
 @dataclass(frozen=True)
 class Aged:
-    """Task ids that time has moved: ETA reached, batch that joined the order, relegated, boost ended."""
+    """Task ids that time has moved: ETA reached, batch that joined the order, relegated, boost ended, vip's missed."""
 
     woken: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
     relegated: tuple[str, ...] = ()
     boost_ended: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()

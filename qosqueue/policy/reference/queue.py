@@ -172,7 +172,6 @@ class ReferenceQueue:
             message.priority = priority
         if budget_ms is not None:
             message.budget_ms = budget_ms
-            message.urgency = order.urgency(budget_ms)
         if boost is not None:
             message.boost = boost
             message.boost_until = now + boost_ms

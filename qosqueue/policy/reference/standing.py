@@ -66,18 +66,20 @@ class Standing:
         joined: list[str] = []
         relegated: list[str] = []
         boost_ended: list[str] = []
+        missed: list[str] = []
         for tag in self.later.up_to(now, limit):
             self._restand(now, self.messages[tag])
             woken.append(self.messages[tag].task)
         for tag in self.due.up_to(now, limit):
             message = self.messages[tag]
-            before = message.stand
+            before, ends = message.stand, message.boost_until
             self._restand(now, message)
-            if before is message.stand:
-                boost_ended.append(message.task)
-            else:
+            if before is not message.stand:
                 (relegated if message.stand is Stand.RELEGATED else joined).append(message.task)
-        return Aged(tuple(woken), tuple(joined), tuple(relegated), tuple(boost_ended))
+            else:
+                # Nothing else leaves a message in its stand: its boost ended, or it is of vip and missed its budget.
+                (boost_ended if ends and ends <= now else missed).append(message.task)
+        return Aged(tuple(woken), tuple(joined), tuple(relegated), tuple(boost_ended), tuple(missed))
 
     def unpark(self, tenant: str) -> None:
         """A tenant may be picked again: one of its slots is free, or its limit was changed."""
@@ -123,7 +125,10 @@ class Standing:
             self.later.add(message.tag, message.eta)
             return
         message.eta = 0
-        message.score = self._score(now, message, priority)
+        late_ms = self.terms(message.model).base_ms // order.LATE_PART if _missed(now, message) else 0
+        # It claims as one with a later deadline does: what is late must not close the door for those behind it.
+        message.urgency = order.urgency(message.budget_ms + late_ms)
+        message.score = self._score(now, message, priority, late_ms)
         if message.boost_until > now:
             due = min(due or message.boost_until, message.boost_until)
         message.due = due
@@ -143,7 +148,7 @@ class Standing:
         if message.stand is Stand.LIVE:
             self.claims.remove(message)
 
-    def _score(self, now: int, message: Message, priority: int) -> int:
+    def _score(self, now: int, message: Message, priority: int, late_ms: int) -> int:
         if message.stand is Stand.RELEGATED:
             key = min(message.arrival, order.LONGEST_MS - 1) * order.SAME_MS
             return order.tier_index(priority) * order.TIER_STEP + key + message.number
@@ -152,6 +157,9 @@ class Standing:
         terms = self.terms(message.model)
         if message.penalty is None:
             message.penalty, message.in_profile = self.claims.charge(now, message, terms, priority)
+        if late_ms:
+            key = order.late_key_ms(message.arrival, message.budget_ms, late_ms, message.penalty)
+            return key * order.SAME_MS + message.number
         size_q10 = 0 if message.in_profile else terms.size_q10
         key = order.key_ms(message.arrival, priority, message.budget_ms, message.cost_ms, size_q10, message.penalty)
         return key * order.SAME_MS + message.number
@@ -170,4 +178,12 @@ def _stand_of(now: int, message: Message) -> tuple[Stand, int]:
         # It was in time once and lost its worker: it goes back to its place, not behind everybody.
         return Stand.LIVE, 0
     too_late = message.arrival + message.budget_ms + 1
-    return (Stand.RELEGATED, 0) if now >= too_late else (Stand.LIVE, too_late)
+    if now < too_late:
+        return Stand.LIVE, too_late
+    return (Stand.LIVE if _missed(now, message) else Stand.RELEGATED), 0
+
+
+def _missed(now: int, message: Message) -> bool:
+    """Whether a vip request, no batch and on its first attempt, can no longer start in its budget."""
+    first = message.budget_ms > 0 and not message.batch and not message.fence
+    return first and order.tier_index(message.priority) == 0 and now > message.arrival + message.budget_ms
