@@ -23,11 +23,11 @@ from qosqueue.service.accounts import Accounts
 from qosqueue.service.users import Users
 from qosqueue.settings import Settings
 from qosqueue.store.records import Job, Role
-from qosqueue.store.schema import upgrade
 from qosqueue.store.session import Store, open_store
 from qosqueue.store.tables import AuditRow
 from qosqueue_web import admin, security
 from tests.support.fake_queues import FakeQueues
+from tests.support.tables import make_tables
 
 PASSWORD = "correct horse battery"
 TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
@@ -79,7 +79,7 @@ class Site:
 
 def make_site(settings: Settings, client: redis.Redis, **config: object) -> Site:
     """Mount the pages; `config` goes into the app's."""
-    upgrade(settings.sql_url())
+    make_tables(settings.sql_url())
     store = open_store(settings.sql_url())
     accounts, queues, jobs = Accounts(store), FakeQueues(), FakeJobs()
     app = Flask("qosqueue_web")
