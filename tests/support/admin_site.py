@@ -14,6 +14,8 @@ from typing import Any, cast
 
 import pytest
 import redis
+from argon2 import PasswordHasher
+from argon2.profiles import CHEAPEST
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
@@ -86,7 +88,8 @@ def make_site(settings: Settings, client: redis.Redis, **config: object) -> Site
     app.secret_key = b"of a test"
     app.config.update(config)
     security.guard_pages(app)
-    users = Users(store)
+    # A hash is dear by design, and each test of the pages begins with a login.
+    users = Users(store, PasswordHasher.from_parameters(CHEAPEST))
     services = SimpleNamespace(
         settings=settings, store=store, redis=client, accounts=accounts, users=users, queues=queues, jobs=jobs
     )
