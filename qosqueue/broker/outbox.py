@@ -15,8 +15,9 @@ from typing import Any
 import redis
 import structlog
 
+from qosqueue.broker.library import function
 from qosqueue.broker.replies import KEEP_EVENTS, KEEP_S, Kind, stream_key
-from qosqueue.broker.scripts import Scripts, sha_of
+from qosqueue.broker.scripts import Scripts
 from qosqueue.broker.wire import Command
 
 LINGER_S = 0.005
@@ -128,7 +129,7 @@ class Outbox:
     def _append(self, address: str, words: list[list[Any]]) -> Command:
         told = _encode(words)
         key = stream_key(self._scripts.group, address)
-        return ("EVALSHA", sha_of("reply"), 1, key, KEEP_EVENTS, KEEP_S, "events", told)
+        return ("FCALL", function("reply"), 1, key, KEEP_EVENTS, KEEP_S, "events", told)
 
     def _let_linger(self) -> None:
         if self._thread is None:

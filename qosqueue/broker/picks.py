@@ -11,6 +11,7 @@ from typing import Any
 
 import redis
 
+from qosqueue.broker.library import is_missing
 from qosqueue.broker.scripts import Scripts, bell_key, dispatch_arguments, to_picked
 from qosqueue.broker.wire import Command
 from qosqueue.policy.reference.message import Delivery, Nothing, Place
@@ -50,9 +51,11 @@ class Picks:
             # The second answer is on its way all the same: left unread, it would pass for the next one's.
             refused = error
         try:
-            picked = to_picked(read("EVALSHA"))
-        except redis.exceptions.NoScriptError:
-            # After a failover or SCRIPT FLUSH. The bell was used up: pick now, not with the next ring.
+            picked = to_picked(read("FCALL"))
+        except redis.ResponseError as error:
+            if not is_missing(error):
+                raise
+            # The first call of all, or after FUNCTION FLUSH. The bell was used up: pick now, not with the next ring.
             picked = self.now(places())
         if refused is not None and isinstance(picked, Nothing):
             raise refused

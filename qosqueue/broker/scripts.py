@@ -5,74 +5,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from functools import cache
-from importlib import resources
 from typing import Any, Literal, cast
 
 import redis
-from redis.exceptions import NoScriptError
 
+from qosqueue.broker import library
 from qosqueue.broker.wire import Command, Wire
 from qosqueue.policy import order
 from qosqueue.policy.reference.claims import Share
 from qosqueue.policy.reference.limits import Limit
 from qosqueue.policy.reference.message import Aged, Delivery, Nothing, Place, Reaped
-from qosqueue.policy.terms import PRIORITY_RANGES, TIERS
 
-NAMES = (
-    *("submit", "dispatch", "renew", "settle", "withdraw", "rerank"),
-    *("replay", "reap", "age", "purge", "limit"),
-)
-# Scripts may be flushed again while they are sent again.
+# The library may be flushed again while it is sent again.
 LOADS_AT_MOST = 10
-PARTS = ("_keys", "_rows", "_claims", "_standing")
-# What a script pays for its shared parts, it pays at each call: these need no more than the first.
-OF_KEYS_ALONE = frozenset({"renew"})
-
-
-@cache
-def source(name: str) -> str:
-    """The full text of a script: its `#!` line if it has one, the shared parts, its own lines, constants put in."""
-    folder = resources.files("qosqueue.broker").joinpath("lua")
-    own = folder.joinpath(f"{name}.lua").read_text("utf-8")
-    used = PARTS[:1] if name in OF_KEYS_ALONE else PARTS
-    flags, _, own = own.partition("\n") if own.startswith("#!") else ("", "", own)
-    parts = [folder.joinpath(f"{part}.lua").read_text("utf-8") for part in used]
-    text = re.sub(r"\bC\.([A-Z][A-Z0-9_]*)", _constant, "\n".join([*parts, own]))
-    return f"{flags}\n{text}" if flags else text
-
-
-def _constant(found: re.Match[str]) -> str:
-    """The policy's constant of that name, as Lua writes it: they stand in Python alone."""
-    match found[1]:
-        case "ALLOWANCE_Q10":
-            value: Any = [order.ALLOWANCE_Q10[tier] for tier in TIERS]
-        case "TIER_LAST":
-            value = [PRIORITY_RANGES[tier].last for tier in TIERS]
-        case name:
-            value = getattr(order, name)
-    return str(value) if isinstance(value, int) else f"({{{', '.join(map(str, value))}}})"
-
-
-@cache
-def sha_of(name: str) -> str:
-    """SHA-1 of a script, by which EVALSHA names it."""
-    return hashlib.sha1(source(name).encode(), usedforsecurity=False).hexdigest()
-
-
-@cache
-def _names_by_sha() -> dict[str, str]:
-    return {sha_of(name): name for name in (*NAMES, "reply")}
 
 
 class Scripts:
     """The commands of one group on one Redis. Calls are atomic; they raise redis.RedisError when Redis is away.
 
-    After SCRIPT FLUSH or a failover the next call loads its script again.
+    The first call loads the library, and so does the next one after FUNCTION FLUSH or on a server that lost it.
     """
 
     def __init__(self, client: redis.Redis, group: str, key_prefix: str = "") -> None:
@@ -235,31 +188,28 @@ class Scripts:
         """The running mean of what a model's requests took; 0 before the first."""
         return int(cast(Any, self.client.hget(f"{self.key}:mean32", model)) or 0) >> order.MEAN_STEP_BITS
 
-    def sha(self, name: str) -> str:
-        """SHA-1 of a script, for callers that send EVALSHA themselves."""
-        return sha_of(name)
-
-    def load(self, name: str) -> None:
-        """Put a script into the server's cache."""
-        self.client.script_load(source(name))
+    def load(self) -> None:
+        """Load the library, before there is anything to call it for."""
+        (answer,) = self.wire.exchange([library.load()])
+        if not library.is_there(answer):
+            raise answer
 
     def command(self, name: str, *arguments: Any, now_ms: int | None = None) -> Command:
         """A call as a command, for callers that send several at once; `arguments` are the script's ARGV 2 and on."""
-        return ("EVALSHA", sha_of(name), 1, self.key, "" if now_ms is None else now_ms, *arguments)
+        return ("FCALL", library.function(name), 1, self.key, "" if now_ms is None else now_ms, *arguments)
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to several calls in one write, as Wire.exchange gives them; scripts are loaded if need be."""
+        """The answers to several calls in one write, as Wire.exchange gives them; the library is loaded if need be."""
         answers = self.wire.exchange(commands)
         for _ in range(LOADS_AT_MOST):
-            missing = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            missing = [place for place, answer in enumerate(answers) if library.is_missing(answer)]
             if not missing:
                 break
-            # In one write, so that a flush hardly ever comes between. No transaction: at maxmemory Redis takes none.
-            names = sorted({_names_by_sha()[commands[place][1]] for place in missing})
-            loads: list[Command] = [("SCRIPT LOAD", source(name)) for name in names]
-            again = self.wire.exchange([*loads, *(commands[place] for place in missing)])
-            for place, answer in zip(missing, again[len(names) :], strict=True):
-                answers[place] = answer
+            # In one write, so that a flush hardly ever comes between.
+            loaded, *again = self.wire.exchange([library.load(), *(commands[place] for place in missing)])
+            for place, answer in zip(missing, again, strict=True):
+                # Redis loads nothing at maxmemory: the caller hears of that.
+                answers[place] = answer if library.is_there(loaded) else loaded
         return answers
 
     def _call(self, name: str, now_ms: int | None, *arguments: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, cast
 
 import redis
@@ -29,6 +30,8 @@ from qosqueue.store.tables import TenantRow, TierRow
 # A tenant of the record, as the name of a limit. Other names are those of host projects' own tenants.
 RECORDED_TENANT = re.compile(r"t:(ten_[0-9a-f]{24})")
 RECHARGED_AT_ONCE = 250
+# What a person who changes a tenant waits for: half a second, at most. The next sweep does the rest.
+BATCHES_AT_ONCE = 2
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +79,7 @@ class Shares:
                 self._client.sadd(self._to_recharge, *tenants)
             for name in differing:
                 self._scripts.share(name, promised.shares.get(name))
-            self._recharge()
+            self._recharge(None if changed is None else BATCHES_AT_ONCE)
         except redis.RedisError as error:
             raise BrokerUnavailable(f"the order cannot be told of shares and caps: {error}") from error
         return {"shares": differing, "limits": limits}
@@ -128,13 +131,16 @@ class Shares:
             self._scripts.limit(name=name, most=wanted.get(name))
         return differing
 
-    def _recharge(self) -> None:
+    def _recharge(self, batches: int | None) -> None:
+        """Charge anew what the marked tenants have queued, so many batches at most; then they are marked no longer."""
         marked = cast(Any, self._client.smembers(self._to_recharge))
         if not marked:
             return
-        for tasks in self._queued_of({tenant.decode() for tenant in marked}):
+        queued = self._queued_of({tenant.decode() for tenant in marked})
+        for tasks in islice(queued, batches):
             self._scripts.recharge(tasks)
-        self._client.srem(self._to_recharge, *marked)
+        if next(queued, None) is None:
+            self._client.srem(self._to_recharge, *marked)
 
     def _queued_of(self, tenants: Collection[str]) -> Iterator[list[str]]:
         """Task ids of what these have in the order, in batches; the first of each row first."""

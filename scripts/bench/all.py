@@ -1,4 +1,6 @@
-"""What does every benchmark say now? `make bench-all`: runs them one after the other and keeps what they say.
+"""What does every benchmark say now? `make bench-all`: runs them and keeps what they say.
+
+Those in simulated time run side by side, one for each core; before them, one after the other, those that measure time.
 
 The rows of docs/results.md come from docs/results.json, in which each benchmark's last run replaces the one before;
 pictures are kept in docs/pictures. A benchmark that fails keeps its old rows and stops no other; the exit code is 1.
@@ -14,7 +16,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +40,7 @@ class Bench:
     name: str
     module: str
     arguments: tuple[str, ...] = ()
+    timed: bool = False
 
     @property
     def there(self) -> bool:
@@ -50,13 +54,15 @@ class Bench:
 
 
 REAL = ("flood", "overload", "harvest")
+# `scale` tells the time of a decision.
+TIMED = ("queue", "fastpath", "recovery", "coldstart", "scale")
 NAMES = (
     *("queue", "fastpath", "flood", "overload", "capacity", "harvest", "light", "binding", "prediction", "fairness"),
     *("recovery", "coldstart", "scale"),
 )
 CATALOG = (
-    *(Bench(name, name) for name in NAMES),
-    *(Bench(f"{name}-real", name, ("--real",)) for name in REAL),
+    *(Bench(name, name, timed=name in TIMED) for name in NAMES),
+    *(Bench(f"{name}-real", name, ("--real",), timed=True) for name in REAL),
 )
 
 
@@ -65,26 +71,43 @@ def main(given: Sequence[str] | None = None) -> int:
     options = _options(given)
     more = ["--quick"] if options.quick else []
     began, at_commit = datetime.now().astimezone(), commit()
+    into = OUT / f"{began:%Y%m%d-%H%M%S}-all"
     new: list[dict[str, Any]] = []
     failed: list[str] = []
-    for number, bench in enumerate(options.benches, 1):
-        progress(f"== {number} of {len(options.benches)}: {bench.command(*more)}")
-        began_s = time.monotonic()
-        try:
-            record = run(bench, more, OUT / f"{began:%Y%m%d-%H%M%S}-all" / bench.name)
-        except QosqueueError as error:
-            progress(f"== {bench.name} failed: {error}")
+    for bench, record in _ran(options.benches, options.jobs, more, into):
+        if record is None:
             failed.append(bench.name)
             continue
         new.append(record | {"bench": bench.name, "commit": at_commit, "command": bench.command(*more)})
         keep(new)
-        progress(f"== {bench.name}: {time.monotonic() - began_s:.0f} s")
-    print(results_table.text(new), file=sys.stderr)
+    print(results_table.text(results_table.merged([], new, [bench.name for bench in CATALOG])), file=sys.stderr)
     if failed:
         progress(f"failed: {', '.join(failed)}")
     if options.json:
         print(json.dumps({"records": new, "failed": failed}))
     return int(bool(failed))
+
+
+def _ran(
+    benches: Sequence[Bench], jobs: int, more: Sequence[str], into: Path
+) -> Iterator[tuple[Bench, dict[str, Any] | None]]:
+    """Each benchmark with its record, None if it failed, as they end."""
+
+    def one(bench: Bench) -> tuple[Bench, dict[str, Any] | None]:
+        progress(f"== {bench.command(*more)}")
+        began_s = time.monotonic()
+        try:
+            record = run(bench, more, into / bench.name)
+        except QosqueueError as error:
+            progress(f"== {bench.name} failed: {error}")
+            return bench, None
+        progress(f"== {bench.name}: {time.monotonic() - began_s:.0f} s")
+        return bench, record
+
+    yield from map(one, (bench for bench in benches if bench.timed))
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in as_completed([pool.submit(one, bench) for bench in benches if not bench.timed]):
+            yield done.result()
 
 
 def run(bench: Bench, more: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -127,8 +150,14 @@ def _options(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="smaller trials; the rows say so in their command")
     parser.add_argument("--only", help=f"names with commas between, of: {', '.join(known)}")
     parser.add_argument("--real", action="store_true", help="also those on real Celery workers, half an hour more")
+    cores = os.cpu_count() or 1
+    parser.add_argument(
+        "--jobs", type=int, default=cores, help=f"simulations side by side (default {cores}: the cores)"
+    )
     parser.add_argument("--json", action="store_true", help="print what the runs left as one JSON object")
     options = parser.parse_args(given)
+    if options.jobs < 1:
+        parser.error(f"argument --jobs: expected a number above 0, got {options.jobs}")
     names = (
         [name.strip() for name in options.only.split(",")]
         if options.only

@@ -1,7 +1,7 @@
 """How long does the server take to pick, with very many messages queued?
 
 Measured inside the server, by its own command statistics (`INFO latencystats` and `commandstats`, always on and cheap,
-unlike SLOWLOG or MONITOR): the time that one EVALSHA of the dispatch script holds the server, without the network and
+unlike SLOWLOG or MONITOR): the time that one FCALL of the dispatch script holds the server, without the network and
 the client. The statistics are reset before each window and nothing but picks runs in it. What was picked is put back
 at its old place afterwards, so the depth is the same in each window.
 
@@ -56,12 +56,11 @@ class DeepQueue:
     def measure(self, picks: int, seed: int, *, models_of_a_worker: int = MODELS_OF_A_WORKER) -> PickTimes:
         """Pick so many messages, each for another worker, and put them back."""
         chance = random.Random(seed)
-        self._scripts.load("dispatch")
         self._pick(picks // 10, chance, models_of_a_worker)
         self._client.config_resetstat()
         taken = self._pick(picks, chance, models_of_a_worker, put_back=False)
-        latency: dict[str, Any] = self._client.info("latencystats")["latency_percentiles_usec_evalsha"]
-        commands: dict[str, Any] = self._client.info("commandstats")["cmdstat_evalsha"]
+        latency: dict[str, Any] = self._client.info("latencystats")["latency_percentiles_usec_fcall"]
+        commands: dict[str, Any] = self._client.info("commandstats")["cmdstat_fcall"]
         self._put_back(taken)
         if commands["calls"] != picks:
             raise AssertionError(f"{commands['calls']} scripts ran where {picks} picks were to be measured")
@@ -95,11 +94,10 @@ class DeepQueue:
             self._scripts.settle(tag=tag, fence=fence, outcome="requeue")
 
     def _fill(self, messages: int, chance: random.Random) -> None:
-        self._scripts.load("submit")
+        self._scripts.load()
         terms = pool_terms(POOL_SLOTS, POOL_MEAN_MS, DEFAULT_BUDGET_MS[TaskType.ONLINE])
         for model in range(MODELS):
             self._scripts.pool(_name(model), terms)
-        head = ("EVALSHA", self._scripts.sha("submit"), 1, self._scripts.key, "")
         pipe = self._client.pipeline(transaction=False)
         for number in range(messages):
             model = chance.randrange(MODELS)
@@ -109,7 +107,7 @@ class DeepQueue:
             who = (f"tag-{number}", f"task-{number}", lane, _name(model), tenant, tenant)
             how = (PRIORITY_RANGES[tier].first, 0, budget_ms, cost_ms, 0, TTL_MS, ATTEMPTS)
             pipe.execute_command(  # type: ignore[no-untyped-call]
-                *head, *who, *how, PAYLOAD
+                *self._scripts.command("submit", *who, *how, PAYLOAD)
             )
             if number % BATCH == BATCH - 1:
                 pipe.execute()

@@ -131,7 +131,7 @@ class QueueMachine(RuleBasedStateMachine):
                 self.scripts.purge(lane=lane, limit=limit, now_ms=self.now),
                 self.reference.purge(lane=lane, limit=limit),
             )
-            self.client.script_flush()
+            self.client.function_flush()
         else:
             self.take_back_task(task)
 

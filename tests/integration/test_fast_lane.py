@@ -290,15 +290,15 @@ def test_a_lane_that_hangs_loses_its_claim(make_world: Any) -> None:
     assert world.engine.threads_of("after") != ["fast-lane"]
 
 
-@pytest.mark.parametrize("fault", ["script flush", "connections killed"])
+@pytest.mark.parametrize("fault", ["function flush", "connections killed"])
 def test_it_goes_on_after(make_world: Any, fault: str) -> None:
     world = make_world()
     with world.working():
         for number in range(4):
             world.request(f"before{number}")
         world.has_run("before3")
-        if fault == "script flush":
-            world.client.script_flush()
+        if fault == "function flush":
+            world.client.function_flush()
         else:
             world.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         for number in range(4):

@@ -117,9 +117,9 @@ def test_words_gather_while_another_thread_writes(desk: Desk) -> None:
 
 def test_the_scripts_may_be_flushed_at_any_time(desk: Desk) -> None:
     inbox, writer, settle = desk.reader.expect("job"), desk.writer("job"), desk.leased()
-    desk.plain.client.script_flush()
+    desk.plain.client.function_flush()
     writer.write("chunk", {"n": 0})
-    desk.plain.client.script_flush()
+    desk.plain.client.function_flush()
     writer.write("done", {"n": 1}, urgent=False)
     assert desk.outbox.flush(writer, settle) == 1
     found: list[int] = []

@@ -15,6 +15,7 @@ from qosqueue.policy.reference.limits import Limit
 from qosqueue.policy.reference.message import Delivery
 from qosqueue.policy.refusal import Refusal
 from qosqueue.policy.terms import Tier
+from qosqueue.service import shares
 from qosqueue.service.pools import pool_terms
 from qosqueue.service.shares import Shares
 from qosqueue.store.records import Tenant
@@ -184,6 +185,24 @@ def test_what_a_process_left_undone_is_charged_by_the_next_sweep(pooled: Road) -
     assert message(pooled, task)["in_profile"] == "0"
     assert services.watchdog.age().outcome["shares"] == []
     assert message(pooled, task)["in_profile"] == "1"
+    assert services.redis.exists(f"{services.scripts.key}:recharge") == 0
+
+
+def test_whoever_changes_a_tenant_waits_for_a_part_of_its_queue_only(
+    pooled: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "RECHARGED_AT_ONCE", 2)
+    services, sure = pooled.services, tenant(pooled, "sure")
+    queued = submit(pooled, sure, 7, tokens=1_000)
+
+    def charged() -> list[bool]:
+        return [message(pooled, task)["score"] != before for task, before in scores.items()]
+
+    scores = {task: message(pooled, task)["score"] for task in queued}
+    services.accounts.update_tenant(sure.id, actor="test", contracted_percent=100)
+    assert charged() == [True] * 4 + [False] * 3, "the first that would run"
+    services.watchdog.age()
+    assert charged() == [True] * 7
     assert services.redis.exists(f"{services.scripts.key}:recharge") == 0
 
 

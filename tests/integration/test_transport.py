@@ -265,15 +265,15 @@ def test_a_message_for_a_model_that_is_not_here_waits(bench: Bench) -> None:
     assert bench.scripts.withdraw(task=next(iter(bench.state()["tasks"]))) == 1
 
 
-def test_script_flush_is_not_noticed(bench: Bench) -> None:
+def test_function_flush_is_not_noticed(bench: Bench) -> None:
     with bench.consumer():
         for number in range(4):
-            bench.client.script_flush()
+            bench.client.function_flush()
             bench.publish(f"{number}")
-            bench.client.script_flush()
+            bench.client.function_flush()
             message = bench.take()
             assert message.payload == f"{number}"
-            bench.client.script_flush()
+            bench.client.function_flush()
             message.ack()
     assert bench.left() == {}
 

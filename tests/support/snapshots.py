@@ -74,7 +74,6 @@ def of_reference(queue: ReferenceQueue) -> Snapshot:
     hashes: dict[str, dict[str, Any]] = {
         "tasks": queue.tasks,
         "depth": {_row(row): depth for row, depth in rows.depth.items()},
-        "waits": _waits(rows.depth),
         "claims": {_pair(*account): claimed for account, claimed in claims.claimed.items()},
         "tokens": {_pair(*account): f"{tokens}:{since}" for account, (tokens, since) in claims.tokens.items()},
         "shares": {
@@ -88,6 +87,7 @@ def of_reference(queue: ReferenceQueue) -> Snapshot:
         "mean32": queue.mean32,
     }
     snapshot |= {key: {name: str(each) for name, each in values.items()} for key, values in hashes.items() if values}
+    snapshot |= {f"waits:{name}": str(count) for name, count in _waits(rows.depth).items()}
     if standing.number:
         snapshot["number"] = str(standing.number)
     return snapshot

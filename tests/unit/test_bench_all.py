@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,37 @@ def test_only_the_named_rows_change_and_a_failure_stops_no_other(
     assert page.index("| flood |") < page.index("| overload |")
 
 
+def test_no_simulation_runs_beside_one_that_measures_time(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running: list[str] = []
+    beside: dict[str, list[str]] = {}
+    both = threading.Barrier(2)
+
+    def run(bench: subject.Bench, more: list[str], folder: Path) -> dict[str, Any]:
+        beside[bench.name] = running.copy()
+        running.append(bench.name)
+        if not bench.timed:
+            both.wait(10)  # only if two of them run at once
+        running.remove(bench.name)
+        return record(1.0, [])
+
+    monkeypatch.setattr(subject, "run", run)
+    assert subject.main(["--only", "overload,queue,flood,scale", "--jobs", "2"]) == 0
+    assert beside["queue"] == beside["scale"] == []
+    assert beside.keys() == {"overload", "queue", "flood", "scale"}
+
+
 def test_an_unknown_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         subject.main(["--only", "flood,nothing"])
     assert ended.value.code == 2
     assert "got nothing" in capsys.readouterr().err
+
+
+def test_no_jobs_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        subject.main(["--jobs", "0"])
+    assert ended.value.code == 2
+    assert "expected a number above 0, got 0" in capsys.readouterr().err
 
 
 def test_a_benchmark_runs_in_a_process_of_its_own_and_leaves_its_record(docs: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from qosqueue.broker import scripts as broker_scripts
+from qosqueue.broker import library
 from qosqueue.cli import app as command_line
 from qosqueue.ops import announce
 from qosqueue.ops.first_run import People
@@ -121,10 +121,9 @@ def test_the_api_page_has_every_error_code() -> None:
 
 def test_the_keys_page_has_every_script_and_every_key() -> None:
     page = read("docs/design/keys.md")
-    for name in broker_scripts.NAMES:
+    for name in library.NAMES:
         assert f"| `{name}` |" in page
-    lua = "\n".join(broker_scripts.source(name) for name in broker_scripts.NAMES)
-    kinds = set(re.findall(r"P \.\. '([a-z0-9]+)", lua))
+    kinds = set(re.findall(r"P \.\. '([a-z0-9]+)", library.library()))
     assert {"leases", "waiting", "heads", "msg", "cancel", "claims"} <= kinds
     assert [kind for kind in sorted(kinds) if f"`G:{kind}" not in page] == []
 

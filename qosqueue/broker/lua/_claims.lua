@@ -1,7 +1,6 @@
 -- What an organisation claims of a pool, and what joining the order costs its next request
 -- (policy/reference/claims.py).
 local TERMS = {'slots', 'spare', 'mean_ms', 'size_q10', 'slope_q20', 'base_ms', 'burst_ms', 'credit_ms'}
-local known_terms = {}
 
 local function terms_of(model)
   local terms = known_terms[model]

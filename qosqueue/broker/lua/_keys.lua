@@ -1,11 +1,16 @@
--- What every script begins with: the clock and the names of the keys.
+-- What every script uses: the clock and the names of the keys. The scripts are functions of one library (broker/library.py
+-- puts it together from these files), so that nothing is set up anew at each call but what begin() sets.
 -- KEYS[1] is the group with its hash tag, e.g. "{qosqueue}"; every other key begins with it, so all stay in one slot.
 -- ARGV[1] is the time in ms since the epoch, or '' for the server's own clock (only tests and simulations pass one).
--- C.<name> is a constant of qosqueue/policy/order.py: its value is put in its place before the script is sent.
+-- C.<name> is a constant of qosqueue/policy/order.py: its value is put in its place before the library is sent.
 -- Whole numbers only: x * y stays below 2^53, and math.floor(x / 2^n) is exact. A number is joined to a text with
 -- whole(), since Lua's own conversion keeps 14 digits.
-local P = KEYS[1] .. ':'
-local call = redis.call
+local KEYS, ARGV, P, call
+local known_terms  -- of this call: see _claims.lua
+
+local function begin(keys, arguments)
+  KEYS, ARGV, P, call, known_terms = keys, arguments, keys[1] .. ':', redis.call, {}
+end
 
 local function clock()
   if ARGV[1] ~= '' then return tonumber(ARGV[1]) end

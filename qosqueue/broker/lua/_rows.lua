@@ -3,16 +3,22 @@ local function waiting_key(row, tenant) return P .. 'waiting:' .. pair(tenant, r
 local function heads_key(row) return P .. 'heads:' .. row end
 local function parked_key(tenant) return P .. 'parked:' .. tenant end
 
+local function place_of(row) return string.match(row, '^%a+:(.*)$') end
+
 local function first_score(key)
   local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
   return first[1], tonumber(first[2])
 end
 
--- How many wait: by row, by place, and of each stand that is not live over all places (so that a pick need not look).
+-- How many wait at a place (a key of its own for each: a pick asks for many at once, and a small hash is searched from its
+-- start for each field), or of a stand that is not live over all places (so that a pick need not look for it).
+local function waits_key(name) return P .. 'waits:' .. name end
+
 local function count(stand, place, by)
-  if call('HINCRBY', P .. 'depth', stand .. ':' .. place, by) <= 0 then call('HDEL', P .. 'depth', stand .. ':' .. place) end
-  if call('HINCRBY', P .. 'waits', place, by) <= 0 then call('HDEL', P .. 'waits', place) end
-  if stand ~= 'live' and call('HINCRBY', P .. 'waits', stand, by) <= 0 then call('HDEL', P .. 'waits', stand) end
+  local row = stand .. ':' .. place
+  if call('HINCRBY', P .. 'depth', row, by) <= 0 then call('HDEL', P .. 'depth', row) end
+  if call('INCRBY', waits_key(place), by) <= 0 then call('DEL', waits_key(place)) end
+  if stand ~= 'live' and call('INCRBY', waits_key(stand), by) <= 0 then call('DEL', waits_key(stand)) end
 end
 
 local function enter_row(message)
@@ -53,6 +59,6 @@ local function unpark(tenant)
   for _, row in ipairs(rows) do
     local tag, score = first_score(waiting_key(row, tenant))
     if tag then call('ZADD', heads_key(row), score, tenant) end
-    ring(string.match(row, '^%a+:(.*)$'))
+    ring(place_of(row))
   end
 end

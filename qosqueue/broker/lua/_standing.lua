@@ -74,11 +74,16 @@ local function unstand(message)
   if message.stand == 'live' then remove_claim(message) end
 end
 
-local function enter_queue(now, message)
+-- Without writing down how it stands.
+local function join_queue(now, message)
   message.state = 'queued'
   call('ZADD', P .. 'arrivals:' .. message.lane, message.arrival, message.tag)
   if message.expires > 0 then call('ZADD', P .. 'expiry', message.expires, message.tag) end
   stand(now, message)
+end
+
+local function enter_queue(now, message)
+  join_queue(now, message)
   save_standing(message)
 end
 

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- age: make the moves that time has brought.
 -- KEYS 1 group. ARGV 1 now, 2 how many of each kind at most.
 -- Result: {task ids whose ETA came, that joined the order from batch, that were relegated, whose boost ended}.

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- dispatch: lease the message that runs next on a free slot.
 -- KEYS 1 group. ARGV 1 now, 2 lease ms, 3 holder, 4 how many of the places are warm (they come before the rest),
 --      5 number of places, then each place: the length of its lane's name, the lane, the model, joined by colons.
@@ -11,8 +10,9 @@ local now = clock()
 move_due(now, C.DUE_PER_PICK)
 
 local limited = call('EXISTS', P .. 'limits') == 1
-local asked = {'relegated', 'batch', unpack(ARGV, 6)}
-local waits = call('HMGET', P .. 'waits', unpack(asked))
+local asked = {waits_key('relegated'), waits_key('batch')}
+for index = 6, #ARGV do asked[index - 3] = waits_key(ARGV[index]) end
+local waits = call('MGET', unpack(asked))
 local some = {live = true, relegated = waits[1], batch = waits[2]}
 
 local passed_over, opens = 0, nil
@@ -148,7 +148,7 @@ begin_running(message)
 local picked_at = pair(message.lane, message.model)
 for index = 1, ARGV[5] do
   local place = ARGV[5 + index]
-  if place == picked_at and call('HEXISTS', P .. 'waits', place) == 0 then
+  if place == picked_at and call('EXISTS', waits_key(place)) == 0 then
     call('DEL', bell_key(place))
   elseif waits[2 + index] then
     if call('EXISTS', bell_key(place)) == 1 then break end

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- limit: say how many attempts may run at once under a name.
 -- KEYS 1 group. ARGV 1 now, 2 name (t:tenant, l:lane, m:model, p:length of lane:lane:model), 3 how many ('' lifts the limit),
 --      4 for how many ms (0: for good).
@@ -14,6 +13,11 @@ if string.sub(name, 1, 2) == 't:' then
   unpark(string.sub(name, 3))
   return
 end
-for _, place in ipairs(call('HKEYS', P .. 'waits')) do
-  if string.match(place, '^%d') then ring(place) end
+local rung = {}
+for _, row in ipairs(call('HKEYS', P .. 'depth')) do
+  local place = place_of(row)
+  if not rung[place] then
+    rung[place] = true
+    ring(place)
+  end
 end

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- purge: drop the queued messages of one lane, a bounded number at a time.
 -- KEYS 1 group. ARGV 1 now, 2 lane, 3 how many at most.
 -- Result: how many were dropped. Leased messages stay with their holders.

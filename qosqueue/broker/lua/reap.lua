@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- reap: collect what was lost or came too late.
 -- KEYS 1 group. ARGV 1 now, 2 how many of each kind at most.
 -- Result: {task ids queued again, task ids dead, task ids expired, task ids withdrawn, of those queued again the

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- renew: hold leases for longer.
 -- KEYS 1 group. ARGV 1 now, 2 lease ms, then tag, fence, tag, fence, ...
 -- Result: for each pair 0 (lost: another attempt owns it, or it is gone), 1 (held), 2 (held, but its tenant cancelled it).

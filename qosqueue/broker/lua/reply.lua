@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- reply: append one event to the reply stream of a web process.
 -- KEYS 1 stream. ARGV 1 how many events to keep at most, 2 seconds to keep a stream that nobody writes to,
 --      then field, value, field, value, ...

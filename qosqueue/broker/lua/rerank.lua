@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- rerank: move one queued message by its task id.
 -- KEYS 1 group. ARGV 1 now, 2 task id, 3 priority ('' keeps it), 4 start budget ms from its arrival ('' keeps it),
 --      5 boost: a priority that counts for a time ('' keeps what it has), 6 that time in ms (0 ends a boost),

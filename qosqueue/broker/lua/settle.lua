@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- settle: end one attempt.
 -- KEYS 1 group. ARGV 1 now, 2 tag, 3 fence, 4 outcome: done | requeue | dead.
 -- Result: 0 (stale: another attempt owns it, or it is gone), 1 (settled as asked), 2 (was to be requeued, but its

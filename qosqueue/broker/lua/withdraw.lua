@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- withdraw: take a message back by its task id.
 -- KEYS 1 group. ARGV 1 now, 2 task id.
 -- Result: 0 (unknown), 1 (it was queued or dead and is gone), 2 (it is running: its holder was told to stop).
