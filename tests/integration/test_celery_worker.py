@@ -157,6 +157,7 @@ def test_a_full_model_waits_and_another_one_runs(make_runs: Any) -> None:
         runs.wait_for("m3")
 
 
+@pytest.mark.alone
 def test_a_freed_slot_is_filled_at_once_though_the_worker_listened_for_others(make_runs: Any) -> None:
     """All slots of m are taken, so the worker is armed for n alone; the end of an attempt must wake it."""
     runs = make_runs({"m": 1, "n": 1})
@@ -174,6 +175,7 @@ def test_a_freed_slot_is_filled_at_once_though_the_worker_listened_for_others(ma
     assert statistics.median(waits) < 0.05, waits
 
 
+@pytest.mark.alone
 def test_a_wholly_full_worker_takes_the_next_task_at_once(make_runs: Any) -> None:
     runs = make_runs({"m": 1})
     waits = []

@@ -236,6 +236,7 @@ def test_a_host_task_without_a_model_needs_no_slot(make_world: Any) -> None:
         gate.set()
 
 
+@pytest.mark.alone
 def test_a_freed_slot_is_filled_at_once(make_world: Any) -> None:
     world = make_world(slots=1)
     waits = []

@@ -33,6 +33,7 @@ def publish(settings: Settings, request: str = "r", times: int = 1) -> None:
         app.close()
 
 
+@pytest.mark.alone
 @BOTH
 def test_a_broker_that_is_not_there(make_settings: MakeSettings, tmp_path: Any, order: str) -> None:
     settings = make_settings(order=order, redis_url=f"unix://{tmp_path}/none.sock")
@@ -42,6 +43,7 @@ def test_a_broker_that_is_not_there(make_settings: MakeSettings, tmp_path: Any, 
     assert time.perf_counter() - begun < 3
 
 
+@pytest.mark.alone
 @BOTH
 def test_a_broker_that_restarts_takes_the_next_request(own_broker: OwnBroker, order: str) -> None:
     settings = own_broker.settings.model_copy(update={"order": order})

@@ -111,6 +111,7 @@ def test_many_calls_get_their_own_and_nothing_else(redis_client: redis.Redis, re
         thread.join()
 
 
+@pytest.mark.alone
 def test_many_threads_wait_at_once_and_none_is_left_asleep(redis_client: redis.Redis, reader: ReplyReader) -> None:
     """Turns at reading go round while calls come and go: each answer arrives far sooner than any time-out."""
     late: list[float] = []

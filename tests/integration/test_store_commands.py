@@ -20,8 +20,9 @@ from qosqueue.service.audit import Audit
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.users import Users
 from qosqueue.settings import load_settings
-from qosqueue.store.schema import downgrade, upgrade
+from qosqueue.store.schema import downgrade
 from qosqueue.store.session import Store, open_store
+from tests.support.tables import make_tables
 
 root = typer.Typer()
 for name, commands in {"tenant": tenant, "key": key, "model": model, "user": user, "audit": audit}.items():
@@ -39,7 +40,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def migrated(home: Path) -> Path:
-    upgrade(load_settings().sql_url())
+    make_tables(load_settings().sql_url())
     return home
 
 

@@ -37,6 +37,7 @@ def store(record_url: str) -> Iterator[Store]:
     store.close()
 
 
+@pytest.mark.alone
 def test_a_lock_is_waited_for_no_longer_than_the_timeout(store: Store, record_url: str) -> None:
     accounts = Accounts(store)
     accounts.create_tenant("a", "vip", actor=ACTOR)

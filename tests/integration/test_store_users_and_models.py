@@ -60,6 +60,7 @@ def test_a_password_is_kept_as_an_argon2_hash_and_nowhere_else(record: Store, tm
         assert PASSWORD.encode() not in file.read_bytes()
 
 
+@pytest.mark.alone
 def test_an_unknown_name_takes_as_long_as_a_wrong_password(record: Store) -> None:
     users = Users(record)
     users.create_user("root", PASSWORD, "admin", ACTOR)

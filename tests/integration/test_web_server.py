@@ -64,6 +64,7 @@ def test_a_client_that_asks_again_meets_the_same_thread(tmp_path: Path) -> None:
         assert seen[0][0] != seen[0][1]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("threads", [1, 2])
 def test_more_clients_than_threads_are_all_answered_at_once(tmp_path: Path, threads: int) -> None:
     with serving(tmp_path, threads=threads) as (port, _), clients_of(port, 6) as clients:

@@ -14,6 +14,8 @@ from typing import Any, cast
 
 import pytest
 import redis
+from argon2 import PasswordHasher
+from argon2.profiles import CHEAPEST
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
@@ -23,11 +25,11 @@ from qosqueue.service.accounts import Accounts
 from qosqueue.service.users import Users
 from qosqueue.settings import Settings
 from qosqueue.store.records import Job, Role
-from qosqueue.store.schema import upgrade
 from qosqueue.store.session import Store, open_store
 from qosqueue.store.tables import AuditRow
 from qosqueue_web import admin, security
 from tests.support.fake_queues import FakeQueues
+from tests.support.tables import make_tables
 
 PASSWORD = "correct horse battery"
 TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
@@ -79,14 +81,15 @@ class Site:
 
 def make_site(settings: Settings, client: redis.Redis, **config: object) -> Site:
     """Mount the pages; `config` goes into the app's."""
-    upgrade(settings.sql_url())
+    make_tables(settings.sql_url())
     store = open_store(settings.sql_url())
     accounts, queues, jobs = Accounts(store), FakeQueues(), FakeJobs()
     app = Flask("qosqueue_web")
     app.secret_key = b"of a test"
     app.config.update(config)
     security.guard_pages(app)
-    users = Users(store)
+    # A hash is dear by design, and each test of the pages begins with a login.
+    users = Users(store, PasswordHasher.from_parameters(CHEAPEST))
     services = SimpleNamespace(
         settings=settings, store=store, redis=client, accounts=accounts, users=users, queues=queues, jobs=jobs
     )

@@ -19,6 +19,7 @@ import redis
 
 from qosqueue.broker import embedded
 from qosqueue.broker.address import client_url, connect
+from qosqueue.ops.child import ends_with_parent
 from qosqueue.settings import Settings
 
 MakeSettings = Callable[..., Settings]
@@ -42,7 +43,8 @@ def valkey_url(server_binary: None) -> Iterator[str]:
     # Not pytest's own folder: its paths are long, and this one is short on every machine.
     home = Path(tempfile.mkdtemp(prefix="qq-"))
     settings = Settings(home=home, redis_url=None)
-    process = embedded.start(settings)
+    # Its own end takes the server along, even if the tests are ended by force.
+    process = embedded.start(settings, before_exec=ends_with_parent())
     try:
         yield client_url(settings)
     finally:

@@ -30,8 +30,8 @@ from qosqueue.settings import Settings
 from qosqueue.store.clock import now_ms
 from qosqueue.store.ids import new_id
 from qosqueue.store.records import Job, Tenant
-from qosqueue.store.schema import upgrade
 from qosqueue.store.session import open_store
+from tests.support.tables import make_tables
 
 MODEL = "tiny"
 CONTEXT_TOKENS = 512
@@ -227,7 +227,7 @@ class MemoryServices:
 def memory_services(home: Path, **settings: Any) -> MemoryServices:
     """Services with the model `tiny` (512 tokens of context), one replica of it, and no tenant yet."""
     store_url = f"sqlite:///{home / 'qosqueue.db'}"
-    upgrade(store_url)
+    make_tables(store_url)
     store = open_store(store_url)
     catalog = Catalog(store)
     catalog.add_model(MODEL, "simulated", actor="test", memory_bytes=1000, context_tokens=CONTEXT_TOKENS, slots=4)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from qosqueue.store.schema import upgrade
 from qosqueue.store.session import Store, open_store
+from tests.support.tables import make_tables
 
 pytest_plugins = ["tests.support.postgres"]
 
@@ -33,7 +33,7 @@ def empty_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def record_url(empty_url: str) -> str:
     """URL of a migrated database."""
-    upgrade(empty_url)
+    make_tables(empty_url)
     return empty_url
 
 

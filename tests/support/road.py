@@ -25,9 +25,9 @@ from qosqueue.service.online import OnlineCall
 from qosqueue.service.requests import JobRequest
 from qosqueue.settings import PREFIX, Settings
 from qosqueue.store.records import Job, Tenant
-from qosqueue.store.schema import upgrade
 from qosqueue.wiring import Services, build
 from tests.support.eventually import eventually
+from tests.support.tables import make_tables
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
 UP_WITHIN_S = 40.0
@@ -70,7 +70,7 @@ class Road:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        upgrade(settings.sql_url())
+        make_tables(settings.sql_url())
         self.services: Services = build(settings)
         self.tenant: Tenant = self.services.accounts.create_tenant("acme", Tier.VIP, actor="test")
         self._processes: list[subprocess.Popen[bytes]] = []
