@@ -5,17 +5,28 @@ docs/howto/adopt-in-a-celery-project.md shows a whole project. Nothing else of q
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
 
 from qosqueue.broker.celery_app import SOCKET_SCHEMES, TRANSPORT, register_transport
 from qosqueue.broker.celery_side import CelerySide
+from qosqueue.broker.host_pool import Promises
 
 REAPS_PER_LEASE = 3
 
 
-def configure(app: Celery, *, group: str = "qosqueue", lease_ms: int = 15_000, **options: Any) -> Celery:
+def configure(
+    app: Celery,
+    *,
+    group: str = "qosqueue",
+    lease_ms: int = 15_000,
+    shares: Mapping[str, int] | None = None,
+    weights: Mapping[str, int] | None = None,
+    caps: Mapping[str, int] | None = None,
+    **options: Any,
+) -> Celery:
     """Put all queues of `app` into the order of `group`; returns the app.
 
     Call it after the app's own configuration was given, in every process: those that send and those that work. The
@@ -23,9 +34,14 @@ def configure(app: Celery, *, group: str = "qosqueue", lease_ms: int = 15_000, *
     projects with different groups share a server without meeting. A worker that dies keeps its tasks for at most
     `lease_ms`. `options` are further transport options, e.g. `max_attempts=5`.
 
+    What tenants were promised, told by the workers: `shares` are percent of the pool that an organisation (a tenant, if
+    it names none) may claim without losing place, `weights` are 100 for who loses place as usual and 200 for who loses
+    half of it, `caps` the most tasks of a tenant that run at once. One that is given is all there is of its kind.
+
     The worker fetches a task only when a process or thread of its pool is free for it. `task_acks_late` stays as the
     project has it: with it a killed worker's tasks run again; without it they are lost, as everywhere in Celery.
     """
+    promises = Promises(shares, weights, caps)
     register_transport()
     url = app.conf.broker_url
     app.conf.update(
@@ -37,6 +53,7 @@ def configure(app: Celery, *, group: str = "qosqueue", lease_ms: int = 15_000, *
             "group": group,
             "lease_ms": lease_ms,
             "celery": CelerySide(app),
+            **{name: dict(told) for name, told in vars(promises).items() if told is not None},
             **options,
         },
         worker_prefetch_multiplier=1,

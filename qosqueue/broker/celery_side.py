@@ -36,6 +36,10 @@ class CelerySide:
         stopping = any(asked not in (None, False) for asked in (state.should_stop, state.should_terminate))
         return stopping or any(request.id == task for request in tuple(state.active_requests))
 
+    def acks_late(self) -> bool:
+        """Whether tasks are acknowledged when they have ended, so that a lease's length tells what they take."""
+        return bool((self._app or current_app).conf.task_acks_late)
+
     def mark_revoked(self, revocation: Revocation) -> None:
         """Store REVOKED for a task that no worker will ever meet, and tell its chord: whoever waits hears of it."""
         body = revocation.body

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from queue import Empty
@@ -29,11 +29,13 @@ from redis.retry import Retry
 
 from qosqueue.broker.celery_side import CelerySide
 from qosqueue.broker.envelope import HEADER, instant_of
+from qosqueue.broker.host_pool import HostPool, Promises
 from qosqueue.broker.leases import LeaseTable, receipt_of, table_of_process
 from qosqueue.broker.picks import Picks, Rung
 from qosqueue.broker.revocation import Revocation, revoked_by
 from qosqueue.broker.scripts import Scripts
 from qosqueue.broker.submission import submit_message
+from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.reference.message import Delivery, Nothing, Place
 from qosqueue.policy.terms import LANES, SYSTEM_LANE
 
@@ -106,8 +108,12 @@ class Channel(stock.Channel):
     # Knows which tasks run on after their channel was closed; the lease table settles those. Without it the rule is
     # Kombu's: whatever was delivered is given back.
     celery: CelerySide | None = None
-    # Whether the consumers queue again what dead ones held. qosqueue's own workers leave that to the watchdog.
+    # Whether the consumers do a watchdog's work: queue again what dead ones held, and tell the order of their pool and
+    # of what tenants were promised (Promises). qosqueue's own workers leave that to the watchdog.
     reaps = True
+    shares: Mapping[str, int] | None = None
+    weights: Mapping[str, int] | None = None
+    caps: Mapping[str, int] | None = None
     from_transport_options: tuple[str, ...] = (  # type: ignore[assignment]
         *stock.Channel.from_transport_options,
         "group",
@@ -116,11 +122,14 @@ class Channel(stock.Channel):
         "lease_table",
         "celery",
         "reaps",
+        "shares",
+        "weights",
+        "caps",
     )
 
     _armed: tuple[Place, ...] = ()
     _retry_after_ms: int | None = None
-    _reaped_at = float("-inf")
+    _reaped_at = _told_at = float("-inf")
     _in_poll: Any
     _brpop_sent_at: Any
 
@@ -175,6 +184,13 @@ class Channel(stock.Channel):
         return client.get(f"{self.scripts.key}:body:{tag.decode()}") if tag else None
 
     # -- consuming
+
+    def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
+        """Kombu's; the first consumer of a channel tells of its pool at once, not with its first sweep."""
+        tag = super().basic_consume(queue, *args, **kwargs)
+        if self.reaps and self._told_at < 0:
+            self._tell_of_pool()
+        return tag
 
     def places(self) -> tuple[Place, ...]:
         """(lane, model) of everything this channel consumes and has a free slot for."""
@@ -309,12 +325,32 @@ class Channel(stock.Channel):
             self.leases.settle(message.delivery_tag, "done")
         return message
 
+    @cached_property
+    def _host_pool(self) -> HostPool:
+        period_ms = self.lease_ms // 3
+        return HostPool(self.scripts, self.global_keyprefix, period_ms, Promises(self.shares, self.weights, self.caps))
+
+    def _tell_of_pool(self) -> None:
+        # The worker's own limit of what it fetches is what its pool runs at once; 0, no limit, says nothing. Kombu may
+        # have any channel of the connection sweep, also one of Celery's remote control.
+        consuming = [channel for channel in self.connection.channels if any(map(is_lane, channel.active_queues))]
+        known = {"": sum(channel.qos.prefetch_count for channel in consuming), **self.leases.capacity}
+        slots = {model: count for model, count in known.items() if count}
+        if not slots:
+            return
+        self._told_at = monotonic()
+        try:
+            self._host_pool.tell(slots, measured=self.celery is None or self.celery.acks_late())
+        except (redis.RedisError, BrokerUnavailable) as error:
+            log.warning("the order is not told of this pool now", error=str(error))
+
     def reap(self) -> None:
         """Sweep lost leases, at most three times in a lease's length."""
         now = monotonic()
         if now - self._reaped_at < self.lease_ms / 3000:
             return
         self._reaped_at = now
+        self._tell_of_pool()
         reaped = self.scripts.reap(limit=REAP_AT_ONCE)
         if reaped.requeued or reaped.dead:
             log.warning("leases were lost", queued_again=list(reaped.requeued), dead_letters=list(reaped.dead))
