@@ -28,7 +28,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from qosqueue.broker.celery_side import CelerySide
-from qosqueue.broker.envelope import HEADER, instant_of
+from qosqueue.broker.envelope import BATCH_WINDOW_MS, HEADER, instant_of
 from qosqueue.broker.host_pool import HostPool, Promises
 from qosqueue.broker.leases import LeaseTable, receipt_of, table_of_process
 from qosqueue.broker.picks import Picks, Rung
@@ -103,7 +103,10 @@ class Channel(stock.Channel):
 
     group = "qosqueue"
     lease_ms = 15_000
+    # What holds for a message that does not say it.
     max_attempts = 3
+    batch_window_ms = BATCH_WINDOW_MS
+    default_tenant = ""
     lease_table: LeaseTable | None = None
     # Knows which tasks run on after their channel was closed; the lease table settles those. Without it the rule is
     # Kombu's: whatever was delivered is given back.
@@ -119,6 +122,8 @@ class Channel(stock.Channel):
         "group",
         "lease_ms",
         "max_attempts",
+        "batch_window_ms",
+        "default_tenant",
         "lease_table",
         "celery",
         "reaps",
@@ -164,7 +169,15 @@ class Channel(stock.Channel):
         if not is_lane(queue):
             super()._put(queue, message, **kwargs)
             return
-        submit_message(self.scripts, queue, message, dump=dumps, max_attempts=self.max_attempts)
+        submit_message(
+            self.scripts,
+            queue,
+            message,
+            dump=dumps,
+            max_attempts=self.max_attempts,
+            batch_window_ms=self.batch_window_ms,
+            tenant=self.default_tenant,
+        )
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
         super()._put_fanout(exchange, message, routing_key, **kwargs)

@@ -10,11 +10,14 @@ import pytest
 import redis
 from celery import Celery
 
+from qosqueue.broker.envelope import PLAIN_BUDGETS_MS
 from qosqueue.broker.host_pool import NO_SPARE, HostPool, Promises
 from qosqueue.broker.scripts import Scripts
 from qosqueue.celery import configure
+from qosqueue.policy.order import pool_terms
 from qosqueue.policy.reference.claims import Share
 from qosqueue.policy.reference.limits import Limit
+from qosqueue.policy.reference.message import Delivery
 from tests.support.celery_processes import TcpBroker, compat_worker, tcp_broker
 from tests.support.compat_tasks import GROUP, make_app
 from tests.support.eventually import eventually
@@ -55,6 +58,18 @@ def test_a_quiet_tenant_does_not_wait_for_a_flood(broker: TcpBroker, tmp_path: P
     app.close()
     # What fits into anybody's allowance, four mean services, may stand before.
     assert {began.index(f"quiet {number}") for number in range(2)} <= set(range(8))
+
+
+def test_tasks_without_a_tenant_are_a_flood_like_any_other_once_they_have_one(broker: TcpBroker) -> None:
+    app = make_app(broker.url, default_tenant="rest")
+    scripts = Scripts(broker.client, GROUP)
+    scripts.pool("", pool_terms(1, 1_000, PLAIN_BUDGETS_MS))
+    for number in range(30):
+        app.signature("at").apply_async(task_id=f"plain {number}")
+    app.signature("at").apply_async(task_id="acme", headers={"qos": {"tenant": "acme"}})
+    app.close()
+    picked = [scripts.dispatch(lease_ms=60_000, holder="test", places=[("celery", "")]) for _ in range(8)]
+    assert "acme" in [delivery.task for delivery in picked if isinstance(delivery, Delivery)]
 
 
 def _as_many(file: Path, lines: int) -> list[str]:
