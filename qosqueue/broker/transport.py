@@ -35,12 +35,12 @@ from qosqueue.broker.picks import Picks, Rung
 from qosqueue.broker.revocation import Revocation, revoked_by
 from qosqueue.broker.scripts import Scripts
 from qosqueue.broker.submission import submit_message
+from qosqueue.broker.sweep import sweep
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.reference.message import Delivery, Nothing, Place
 from qosqueue.policy.terms import LANES, SYSTEM_LANE
 
 PURGE_AT_ONCE = 1000
-REAP_AT_ONCE = 100
 GONE = 1
 OUR_LANES = frozenset((*LANES, SYSTEM_LANE))
 
@@ -358,15 +358,13 @@ class Channel(stock.Channel):
             log.warning("the order is not told of this pool now", error=str(error))
 
     def reap(self) -> None:
-        """Sweep lost leases, at most three times in a lease's length."""
+        """Do the watchdog's work, at most three times in a lease's length."""
         now = monotonic()
         if now - self._reaped_at < self.lease_ms / 3000:
             return
         self._reaped_at = now
         self._tell_of_pool()
-        reaped = self.scripts.reap(limit=REAP_AT_ONCE)
-        if reaped.requeued or reaped.dead:
-            log.warning("leases were lost", queued_again=list(reaped.requeued), dead_letters=list(reaped.dead))
+        sweep(self.scripts, self.celery, self.decode_body)
 
     # -- the queue as a whole
 

@@ -174,6 +174,20 @@ def test_a_chord_is_told_of_its_revoked_part(project: Project) -> None:
     eventually(lambda: not project.messages(), within_s=5)
 
 
+def test_whoever_waits_for_what_expired_in_the_queue_is_told(project: Project) -> None:
+    short = {"qos": {"tenant": "acme", "ttl_ms": 300}}
+    # More than one sweep finds at once.
+    results = [project.sign("add", number, 1).apply_async(queue=NOBODY, headers=short) for number in range(130)]
+    with pytest.raises(TaskRevokedError):
+        results[0].get(timeout=10)
+    eventually(lambda: all(result.state == "REVOKED" for result in results), within_s=10)
+    parts = [project.sign("add", 1, 1), project.sign("add", 2, 2).set(queue=NOBODY, headers=short)]
+    result = chord(parts, project.sign("total"), app=project.app).apply_async()
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=10)
+    eventually(lambda: not project.messages(), within_s=5)
+
+
 def test_a_running_task_can_be_terminated(project: Project, tmp_path: Path) -> None:
     result = project.sign("hold", str(tmp_path), "endless").apply_async()
     eventually((tmp_path / "began").exists, within_s=10)
