@@ -3,7 +3,7 @@
 A subclass of Kombu's Redis transport (docs/adr/0002). Publishing runs the submit script; consuming sends, in one
 write, a blocking read of the lanes' bells and the dispatch script: the server holds the second until the first
 returns, so a message is picked and leased the moment it may run, and one answer brings it. Queues of Celery's own
-plumbing (replies of remote control, events) stay with the stock transport.
+plumbing (remote control, events, replies) stay with the stock transport.
 
 Private names of Kombu 5.7 are used; tests/contract/test_kombu_names.py notices when they change.
 """
@@ -11,6 +11,7 @@ Private names of Kombu 5.7 are used; tests/contract/test_kombu_names.py notices 
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ from qosqueue.policy.terms import LANES, SYSTEM_LANE
 
 PURGE_AT_ONCE = 1000
 GONE = 1
+REPLIES = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 OUR_LANES = frozenset((*LANES, SYSTEM_LANE))
 
 log = structlog.get_logger(__name__)
@@ -404,8 +406,9 @@ class Transport(stock.Transport):
 
 
 def is_lane(queue: str) -> bool:
-    """Whether a queue is in the QoS order: all but those of Celery's remote control and events."""
-    return not (queue.endswith(".pidbox") or queue.startswith(("celeryev", "amq.")))
+    """Whether a queue is in the QoS order: all but those of Celery's remote control and events, and a client's own queue
+    of replies (`rpc://`), which nobody reads when the client has gone: Celery names it by a UUID."""
+    return not (queue.endswith(".pidbox") or queue.startswith(("celeryev", "amq.")) or REPLIES.fullmatch(queue))
 
 
 def _payload(delivery: Delivery) -> Any:

@@ -137,6 +137,16 @@ def test_a_retry_keeps_its_header(project: Project) -> None:
     assert project.sign("whose_again").apply_async().get(timeout=20) is None
 
 
+def test_replies_of_the_rpc_backend_are_not_in_the_order(project: Project) -> None:
+    client = make_app(project.broker.url, result_backend="rpc://")
+    with compat_worker(project.broker.url, slots=1, result_backend="rpc://", queue="replying"):
+        results = [client.signature("add", args=(number, 1)).apply_async(queue="replying") for number in range(3)]
+        assert results[0].get(timeout=20) == 1
+        # Nobody asks for the others any more.
+        eventually(lambda: not project.messages(), within_s=10)
+    client.close()
+
+
 def test_inspect(project: Project, held: Any) -> None:
     inspect = project.app.control.inspect(["prefork@compat"], timeout=5)
     ((active,),) = inspect.active().values()

@@ -15,12 +15,12 @@ GROUP, LEASE_MS = "compat", 1_500
 GATE_WITHIN_S = 30.0
 
 
-def make_app(url: str, **options: Any) -> Celery:
-    """The project's app on the broker and result backend at `url`; `options` are those of `configure`."""
+def make_app(url: str, result_backend: str | None = None, **options: Any) -> Celery:
+    """The project's app on the broker at `url`, where results are too; `options` are those of `configure`."""
     app = Celery("compat", set_as_current=False)
     app.conf.update(
         broker_url=url,
-        result_backend=url,
+        result_backend=result_backend or url,
         task_acks_late=True,
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
