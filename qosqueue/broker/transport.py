@@ -406,8 +406,10 @@ class Transport(stock.Transport):
 
 
 def is_lane(queue: str) -> bool:
-    """Whether a queue is in the QoS order: all but those of Celery's remote control and events, and a client's own queue
-    of replies (`rpc://`), which nobody reads when the client has gone: Celery names it by a UUID."""
+    """Whether a queue is in the QoS order: all but those of Celery's remote control, events and `rpc://` replies.
+
+    Celery names a client's queue of replies by a UUID, and nobody reads it when the client has gone.
+    """
     return not (queue.endswith(".pidbox") or queue.startswith(("celeryev", "amq.")) or REPLIES.fullmatch(queue))
 
 
