@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import Celery, current_app
 from celery.app.task import Context
+from celery.exceptions import WorkerLostError
 from celery.worker import state
 
 from qosqueue.broker.revocation import Revocation
@@ -36,11 +37,24 @@ class CelerySide:
         stopping = any(asked not in (None, False) for asked in (state.should_stop, state.should_terminate))
         return stopping or any(request.id == task for request in tuple(state.active_requests))
 
-    def mark_revoked(self, revocation: Revocation) -> None:
+    def acks_late(self) -> bool:
+        """Whether tasks are acknowledged when they have ended, so that a lease's length tells what they take."""
+        return bool((self._app or current_app).conf.task_acks_late)
+
+    def mark_revoked(self, revocation: Revocation, why: str = "revoked") -> None:
         """Store REVOKED for a task that no worker will ever meet, and tell its chord: whoever waits hears of it."""
-        body = revocation.body
-        embedded: dict[str, Any] = body[2] if isinstance(body, list) and len(body) == 3 else {}
-        context = Context({**revocation.headers, **embedded})
-        (self._app or current_app).backend.mark_as_revoked(
-            revocation.task, "revoked", request=context, store_result=not revocation.headers.get("ignore_result")
-        )
+        self._backend().mark_as_revoked(revocation.task, why, **_told(revocation))
+
+    def mark_lost(self, revocation: Revocation, why: str) -> None:
+        """Store FAILURE for a task that is kept as a dead letter, and tell its chord, chain and errbacks."""
+        self._backend().mark_as_failure(revocation.task, WorkerLostError(why), **_told(revocation))
+
+    def _backend(self) -> Any:
+        return (self._app or current_app).backend
+
+
+def _told(revocation: Revocation) -> dict[str, Any]:
+    body = revocation.body
+    embedded: dict[str, Any] = body[2] if isinstance(body, list) and len(body) == 3 else {}
+    context = Context({**revocation.headers, **embedded})
+    return {"request": context, "store_result": not revocation.headers.get("ignore_result")}

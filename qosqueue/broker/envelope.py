@@ -26,6 +26,10 @@ _RANGES = {
 _NAMES = ("model", "tenant", "organisation")
 # Start budgets of a tenant's plain tasks, by the tier that their priority belongs to.
 PLAIN_BUDGETS_MS = {Tier.VIP: 1_000, Tier.STANDARD: 3_000, Tier.BASIC: 10_000}
+# Whoever names a tenant and nothing else is no vip: Kombu writes priority 0 where a sender says none.
+PLAIN_PRIORITY = 5
+# For so long batch work that names no budget is batch: it fills idle slots, then it joins the order of all.
+BATCH_WINDOW_MS = 600_000
 
 
 @dataclass(frozen=True)
@@ -73,22 +77,34 @@ def qos_header(
     }
 
 
-def envelope_of(lane: str, message: dict[str, Any], max_attempts: int) -> Envelope:
-    """The envelope of a Kombu message; raises ValueError, naming the field, if its header is malformed."""
+def envelope_of(
+    lane: str,
+    message: dict[str, Any],
+    max_attempts: int,
+    batch_window_ms: int = BATCH_WINDOW_MS,
+    tenant: str = "",
+) -> Envelope:
+    """The envelope of a Kombu message; raises ValueError, naming the field, if its header is malformed.
+
+    Of a message that does not say them: its attempts, the budget of batch work, and its tenant.
+    """
     headers, properties = message.get("headers") or {}, message["properties"]
     qos = headers.get(HEADER)
     _check(lane, {} if qos is None else qos)
     given: dict[str, Any] = qos or {}
-    tenant = given.get("tenant", "")
-    priority = given.get("priority", min(max(int(properties.get("priority") or 0), 0), 9))
+    tenant = given.get("tenant", tenant)
+    celery_priority = min(max(int(properties.get("priority") or 0), 0), 9)
+    priority = given.get("priority", celery_priority or (PLAIN_PRIORITY if tenant else 0))
+    batch = given.get("batch", False)
+    budget_ms = batch_window_ms if batch else plain_budget_ms(priority) if tenant else 0
     return Envelope(
         task=headers.get("id") or properties["delivery_tag"],
         model=given.get("model", ""),
         tenant=tenant,
         organisation=given.get("organisation", tenant),
         priority=priority,
-        batch=given.get("batch", False),
-        budget_ms=given.get("budget_ms", plain_budget_ms(priority) if tenant else 0),
+        batch=batch,
+        budget_ms=given.get("budget_ms", budget_ms),
         cost_ms=given.get("cost_ms", 0),
         delay_ms=_delay_ms(headers.get("eta")),
         ttl_ms=given.get("ttl_ms", 0),

@@ -54,11 +54,11 @@ class Replicas:
     A replica lives `ttl_ms` after its last heartbeat: beat at least three times in that.
     """
 
-    def __init__(self, client: redis.Redis, group: str, ttl_ms: int = 15_000) -> None:
+    def __init__(self, client: redis.Redis, group: str, ttl_ms: int = 15_000, key_prefix: str = "") -> None:
         self._client = client
         self._ttl_ms = ttl_ms
-        self._hash_prefix = f"{{{group}}}:replica:"
-        self._index = f"{{{group}}}:replicas"
+        self._hash_prefix = f"{key_prefix}{{{group}}}:replica:"
+        self._index = f"{key_prefix}{{{group}}}:replicas"
 
     def register(self, replica: Replica) -> None:
         """Enter a replica that starts now, in place of what an earlier process of that name left."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qosqueue.broker.envelope import envelope_of
+from qosqueue.broker.envelope import BATCH_WINDOW_MS, envelope_of
 from qosqueue.broker.scripts import Scripts
 
 
@@ -16,12 +16,14 @@ def submit_message(
     *,
     dump: Callable[[dict[str, Any]], str | bytes],
     max_attempts: int,
+    batch_window_ms: int = BATCH_WINDOW_MS,
+    tenant: str = "",
 ) -> None:
-    """Queue one message as Kombu makes it; `dump` makes JSON of it, `max_attempts` is for one that does not say it.
+    """Queue one message as Kombu makes it; `dump` makes JSON of it, the rest is for one that does not say it.
 
     Raises ValueError if its header is malformed, redis.RedisError if the broker is away or full.
     """
-    envelope = envelope_of(lane, message, max_attempts)
+    envelope = envelope_of(lane, message, max_attempts, batch_window_ms, tenant)
     scripts.submit(tag=_tag_in(lane, message["properties"]), lane=lane, payload=dump(message), **vars(envelope))
 
 

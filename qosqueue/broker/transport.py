@@ -3,7 +3,7 @@
 A subclass of Kombu's Redis transport (docs/adr/0002). Publishing runs the submit script; consuming sends, in one
 write, a blocking read of the lanes' bells and the dispatch script: the server holds the second until the first
 returns, so a message is picked and leased the moment it may run, and one answer brings it. Queues of Celery's own
-plumbing (replies of remote control, events) stay with the stock transport.
+plumbing (remote control, events, replies) stay with the stock transport.
 
 Private names of Kombu 5.7 are used; tests/contract/test_kombu_names.py notices when they change.
 """
@@ -11,8 +11,9 @@ Private names of Kombu 5.7 are used; tests/contract/test_kombu_names.py notices 
 from __future__ import annotations
 
 import os
+import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from queue import Empty
@@ -28,18 +29,21 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from qosqueue.broker.celery_side import CelerySide
-from qosqueue.broker.envelope import HEADER, instant_of
+from qosqueue.broker.envelope import BATCH_WINDOW_MS, HEADER, instant_of
+from qosqueue.broker.host_pool import HostPool, Promises
 from qosqueue.broker.leases import LeaseTable, receipt_of, table_of_process
 from qosqueue.broker.picks import Picks, Rung
 from qosqueue.broker.revocation import Revocation, revoked_by
 from qosqueue.broker.scripts import Scripts
 from qosqueue.broker.submission import submit_message
+from qosqueue.broker.sweep import sweep
+from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.reference.message import Delivery, Nothing, Place
 from qosqueue.policy.terms import LANES, SYSTEM_LANE
 
 PURGE_AT_ONCE = 1000
-REAP_AT_ONCE = 100
 GONE = 1
+REPLIES = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 OUR_LANES = frozenset((*LANES, SYSTEM_LANE))
 
 log = structlog.get_logger(__name__)
@@ -101,26 +105,38 @@ class Channel(stock.Channel):
 
     group = "qosqueue"
     lease_ms = 15_000
+    # What holds for a message that does not say it.
     max_attempts = 3
+    batch_window_ms = BATCH_WINDOW_MS
+    default_tenant = ""
     lease_table: LeaseTable | None = None
     # Knows which tasks run on after their channel was closed; the lease table settles those. Without it the rule is
     # Kombu's: whatever was delivered is given back.
     celery: CelerySide | None = None
-    # Whether the consumers queue again what dead ones held. qosqueue's own workers leave that to the watchdog.
+    # Whether the consumers do a watchdog's work: queue again what dead ones held, and tell the order of their pool and
+    # of what tenants were promised (Promises). qosqueue's own workers leave that to the watchdog.
     reaps = True
+    shares: Mapping[str, int] | None = None
+    weights: Mapping[str, int] | None = None
+    caps: Mapping[str, int] | None = None
     from_transport_options: tuple[str, ...] = (  # type: ignore[assignment]
         *stock.Channel.from_transport_options,
         "group",
         "lease_ms",
         "max_attempts",
+        "batch_window_ms",
+        "default_tenant",
         "lease_table",
         "celery",
         "reaps",
+        "shares",
+        "weights",
+        "caps",
     )
 
     _armed: tuple[Place, ...] = ()
     _retry_after_ms: int | None = None
-    _reaped_at = float("-inf")
+    _reaped_at = _told_at = float("-inf")
     _in_poll: Any
     _brpop_sent_at: Any
 
@@ -155,7 +171,15 @@ class Channel(stock.Channel):
         if not is_lane(queue):
             super()._put(queue, message, **kwargs)
             return
-        submit_message(self.scripts, queue, message, dump=dumps, max_attempts=self.max_attempts)
+        submit_message(
+            self.scripts,
+            queue,
+            message,
+            dump=dumps,
+            max_attempts=self.max_attempts,
+            batch_window_ms=self.batch_window_ms,
+            tenant=self.default_tenant,
+        )
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
         super()._put_fanout(exchange, message, routing_key, **kwargs)
@@ -175,6 +199,13 @@ class Channel(stock.Channel):
         return client.get(f"{self.scripts.key}:body:{tag.decode()}") if tag else None
 
     # -- consuming
+
+    def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
+        """Kombu's; the first consumer of a channel tells of its pool at once, not with its first sweep."""
+        tag = super().basic_consume(queue, *args, **kwargs)
+        if self.reaps and self._told_at < 0:
+            self._tell_of_pool()
+        return tag
 
     def places(self) -> tuple[Place, ...]:
         """(lane, model) of everything this channel consumes and has a free slot for."""
@@ -309,15 +340,33 @@ class Channel(stock.Channel):
             self.leases.settle(message.delivery_tag, "done")
         return message
 
+    @cached_property
+    def _host_pool(self) -> HostPool:
+        period_ms = self.lease_ms // 3
+        return HostPool(self.scripts, self.global_keyprefix, period_ms, Promises(self.shares, self.weights, self.caps))
+
+    def _tell_of_pool(self) -> None:
+        # The worker's own limit of what it fetches is what its pool runs at once; 0, no limit, says nothing. Kombu may
+        # have any channel of the connection sweep, also one of Celery's remote control.
+        consuming = [channel for channel in self.connection.channels if any(map(is_lane, channel.active_queues))]
+        known = {"": sum(channel.qos.prefetch_count for channel in consuming), **self.leases.capacity}
+        slots = {model: count for model, count in known.items() if count}
+        if not slots:
+            return
+        self._told_at = monotonic()
+        try:
+            self._host_pool.tell(slots, measured=self.celery is None or self.celery.acks_late())
+        except (redis.RedisError, BrokerUnavailable) as error:
+            log.warning("the order is not told of this pool now", error=str(error))
+
     def reap(self) -> None:
-        """Sweep lost leases, at most three times in a lease's length."""
+        """Do the watchdog's work, at most three times in a lease's length."""
         now = monotonic()
         if now - self._reaped_at < self.lease_ms / 3000:
             return
         self._reaped_at = now
-        reaped = self.scripts.reap(limit=REAP_AT_ONCE)
-        if reaped.requeued or reaped.dead:
-            log.warning("leases were lost", queued_again=list(reaped.requeued), dead_letters=list(reaped.dead))
+        self._tell_of_pool()
+        sweep(self.scripts, self.celery, self.decode_body)
 
     # -- the queue as a whole
 
@@ -357,8 +406,11 @@ class Transport(stock.Transport):
 
 
 def is_lane(queue: str) -> bool:
-    """Whether a queue is in the QoS order: all but those of Celery's remote control and events."""
-    return not (queue.endswith(".pidbox") or queue.startswith(("celeryev", "amq.")))
+    """Whether a queue is in the QoS order: all but those of Celery's remote control, events and `rpc://` replies.
+
+    Celery names a client's queue of replies by a UUID, and nobody reads it when the client has gone.
+    """
+    return not (queue.endswith(".pidbox") or queue.startswith(("celeryev", "amq.")) or REPLIES.fullmatch(queue))
 
 
 def _payload(delivery: Delivery) -> Any:

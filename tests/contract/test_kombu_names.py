@@ -47,6 +47,7 @@ NAMES: list[tuple[Any, str, list[str]]] = [
     (stock.Channel, "_delete", ["queue", "exchange", "routing_key", "pattern", "args", "kwargs"]),
     (stock.Channel, "_has_queue", ["queue", "kwargs"]),
     (stock.Channel, "_restore", ["message", "leftmost"]),
+    (stock.Channel, "basic_consume", ["queue", "args", "kwargs"]),
     (stock.Channel, "basic_get", ["queue", "no_ack", "kwargs"]),
     (stock.Channel, "close", []),
     (stock.Transport, "_deliver", ["message", "queue"]),
@@ -64,6 +65,7 @@ ATTRIBUTES = [
     (stock.Channel, "_in_poll"),
     (stock.Channel, "_brpop_sent_at"),
     (stock.Transport, "brpop_timeout"),
+    (stock.Transport, "channels"),
     (stock.Transport, "supports_batch_publish"),
 ]
 QOS_ATTRIBUTES = {"_delivered", "_quick_ack", "_on_collect"}

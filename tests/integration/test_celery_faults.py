@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.exceptions import WorkerLostError
 
+from qosqueue.broker.scripts import Scripts
 from tests.support import snapshots
 from tests.support.celery_processes import TcpBroker, compat_worker, tcp_broker
 from tests.support.compat_tasks import GROUP, LEASE_MS, make_app
@@ -27,9 +29,9 @@ class Project:
         self.app: Celery = make_app(broker.url)
         self._folder = folder
 
-    def hold(self, name: str) -> Any:
+    def hold(self, name: str, **qos: Any) -> Any:
         """Send a task that runs until `end(name)`."""
-        return self.app.send_task("hold", (str(self._folder), name), task_id=name)
+        return self.app.send_task("hold", (str(self._folder), name), task_id=name, headers={"qos": qos})
 
     def end(self, *names: str) -> None:
         """Let those tasks end."""
@@ -109,6 +111,22 @@ def test_a_worker_that_is_told_to_stop_finishes_what_runs_and_gives_back_the_res
     assert project.began() == ["running"]
     assert project.leases() == {}
     assert project.waiting() == {"second", "third", "far off"}
+
+
+def test_whoever_waits_for_a_task_that_kills_its_workers_is_told(project: Project, broker: TcpBroker) -> None:
+    sent = project.hold("fatal", max_attempts=1)
+    with compat_worker(broker.url) as first:
+        project.wait_for("fatal")
+        first.process.kill()
+        first.process.wait()
+    with compat_worker(broker.url), pytest.raises(WorkerLostError):
+        sent.get(timeout=20)
+    # It is kept all the same, and its second life has a result of its own.
+    project.end("fatal")
+    with compat_worker(broker.url):
+        assert Scripts(broker.client, GROUP).replay(task="fatal") == 1
+        eventually(lambda: project.app.AsyncResult("fatal").state == "SUCCESS", within_s=20)
+    eventually(project.empty, within_s=10)
 
 
 def test_a_killed_worker_s_task_runs_elsewhere_without_a_watchdog(project: Project) -> None:

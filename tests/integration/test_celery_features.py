@@ -98,6 +98,55 @@ def test_countdowns_are_kept_by_retries_and_by_first_tries(project: Project) -> 
     eventually(lambda: not project.messages(), within_s=5)
 
 
+# What a header says of whose work it is, and the same with what it says of one task.
+ACME = {"tenant": "acme", "organisation": "group", "priority": 7}
+WHOLE = {"qos": {**ACME, "cost_ms": 5}}
+
+
+def test_what_a_chain_sends_belongs_to_its_tenant(project: Project) -> None:
+    sign = project.sign
+    whose = sign("whose")
+    third = chain(sign("add", 1, 2), whose, whose, app=project.app).apply_async(headers=WHOLE)
+    parts = group([whose, whose], app=project.app).apply_async(headers=WHOLE)
+    body = chord([sign("add", 1, 1), sign("add", 2, 2)], whose, app=project.app).apply_async(headers=WHOLE)
+    assert third.get(timeout=20) == ACME
+    assert third.parent.get(timeout=20) == ACME
+    assert [part["tenant"] for part in parts.get(timeout=20)] == ["acme", "acme"]
+    assert body.get(timeout=20)["tenant"] == "acme"
+    members = chain(sign("add", 1, 2), group([whose, whose]), sign("whose_again"), app=project.app)
+    last = members.apply_async(headers=WHOLE)
+    assert last.get(timeout=20) == ACME
+    assert last.parent.get(timeout=20) == [ACME, ACME]
+    callback = sign("add", 1, 2).apply_async(link=whose.set(task_id="called back"), headers=WHOLE)
+    assert callback.get(timeout=20) == 3
+    assert project.app.AsyncResult("called back").get(timeout=20) == ACME
+
+
+def test_what_a_task_sends_belongs_to_its_tenant_unless_it_says_otherwise(project: Project) -> None:
+    def sent(*args: Any, **options: Any) -> Any:
+        inner = project.sign("sends_another", *args).apply_async(**options).get(timeout=20)
+        return project.app.AsyncResult(inner).get(timeout=20)
+
+    assert sent(headers=WHOLE) == ACME
+    assert sent("zenith", headers=WHOLE) == {"tenant": "zenith"}
+    assert sent() is None
+
+
+def test_a_retry_keeps_its_header(project: Project) -> None:
+    assert project.sign("whose_again").apply_async(headers=WHOLE).get(timeout=20) == WHOLE["qos"]
+    assert project.sign("whose_again").apply_async().get(timeout=20) is None
+
+
+def test_replies_of_the_rpc_backend_are_not_in_the_order(project: Project) -> None:
+    client = make_app(project.broker.url, result_backend="rpc://")
+    with compat_worker(project.broker.url, slots=1, result_backend="rpc://", queue="replying"):
+        results = [client.signature("add", args=(number, 1)).apply_async(queue="replying") for number in range(3)]
+        assert results[0].get(timeout=20) == 1
+        # Nobody asks for the others any more.
+        eventually(lambda: not project.messages(), within_s=10)
+    client.close()
+
+
 def test_inspect(project: Project, held: Any) -> None:
     inspect = project.app.control.inspect(["prefork@compat"], timeout=5)
     ((active,),) = inspect.active().values()
@@ -130,6 +179,20 @@ def test_a_chord_is_told_of_its_revoked_part(project: Project) -> None:
     result = chord(parts, project.sign("total"), app=project.app).apply_async()
     assert project.messages()
     project.app.control.revoke("part")
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=10)
+    eventually(lambda: not project.messages(), within_s=5)
+
+
+def test_whoever_waits_for_what_expired_in_the_queue_is_told(project: Project) -> None:
+    short = {"qos": {"tenant": "acme", "ttl_ms": 300}}
+    # More than one sweep finds at once.
+    results = [project.sign("add", number, 1).apply_async(queue=NOBODY, headers=short) for number in range(130)]
+    with pytest.raises(TaskRevokedError):
+        results[0].get(timeout=10)
+    eventually(lambda: all(result.state == "REVOKED" for result in results), within_s=10)
+    parts = [project.sign("add", 1, 1), project.sign("add", 2, 2).set(queue=NOBODY, headers=short)]
+    result = chord(parts, project.sign("total"), app=project.app).apply_async()
     with pytest.raises(TaskRevokedError):
         result.get(timeout=10)
     eventually(lambda: not project.messages(), within_s=5)

@@ -131,8 +131,12 @@ def celery(
 
 
 @contextmanager
-def compat_worker(url: str, *, pool: str = "prefork", slots: int = 2) -> Iterator[Command]:
+def compat_worker(
+    url: str, *, pool: str = "prefork", slots: int = 2, queue: str = "celery", result_backend: str = ""
+) -> Iterator[Command]:
     """A stock worker of the app in tests/support/compat_app.py."""
-    arguments = ("worker", "-P", pool, "-c", f"{slots}", "-l", "INFO", "-n", f"{pool}@compat")
-    with celery(*arguments, app="tests.support.compat_app", env={"COMPAT_REDIS_URL": url}, ready=" ready.") as command:
+    name = f"{pool}@compat" if queue == "celery" else f"{queue}@compat"
+    arguments = ("worker", "-P", pool, "-c", f"{slots}", "-l", "INFO", "-n", name, "-Q", queue)
+    env = {"COMPAT_REDIS_URL": url, "COMPAT_RESULT_BACKEND": result_backend}
+    with celery(*arguments, app="tests.support.compat_app", env=env, ready=" ready.") as command:
         yield command

@@ -4,4 +4,4 @@ import os
 
 from tests.support.compat_tasks import make_app
 
-app = make_app(os.environ["COMPAT_REDIS_URL"])
+app = make_app(os.environ["COMPAT_REDIS_URL"], os.environ.get("COMPAT_RESULT_BACKEND"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qosqueue.broker.envelope import Envelope, envelope_of, qos_header
+from qosqueue.broker.envelope import BATCH_WINDOW_MS, Envelope, envelope_of, plain_budget_ms, qos_header
 
 GOOD: dict[str, Any] = {
     "model": "m",
@@ -44,10 +44,29 @@ def test_a_task_without_the_header_goes_by_its_priority_and_never_expires(celery
     assert envelope_of("system", message(priority=celery), 7) == plain("task", priority=ours)
 
 
-@pytest.mark.parametrize(("priority", "budget_ms"), [(0, 1_000), (2, 1_000), (3, 3_000), (6, 3_000), (7, 10_000)])
+@pytest.mark.parametrize(("priority", "budget_ms"), [(1, 1_000), (2, 1_000), (3, 3_000), (6, 3_000), (7, 10_000)])
 def test_a_tenant_alone_gives_the_budget_of_the_priority(priority: int, budget_ms: int) -> None:
     made = envelope_of("tasks", message({"tenant": "acme"}, priority=priority), 7)
     assert made == plain("task", tenant="acme", organisation="acme", priority=priority, budget_ms=budget_ms)
+
+
+@pytest.mark.parametrize(("header", "celery", "ours"), [({}, 0, 5), ({}, None, 5), ({}, 7, 7), ({"priority": 0}, 7, 0)])
+def test_a_tenant_that_names_no_priority_is_standard(header: dict[str, Any], celery: Any, ours: int) -> None:
+    made = envelope_of("tasks", message({"tenant": "acme", **header}, priority=celery), 7)
+    assert (made.priority, made.budget_ms) == (ours, plain_budget_ms(ours))
+
+
+@pytest.mark.parametrize("tenant", [{}, {"tenant": "acme"}])
+def test_batch_without_a_budget_gets_a_window(tenant: dict[str, Any]) -> None:
+    assert envelope_of("tasks", message({"batch": True, **tenant}), 7).budget_ms == BATCH_WINDOW_MS
+    assert envelope_of("tasks", message({"batch": True, **tenant}), 7, batch_window_ms=9).budget_ms == 9
+    assert envelope_of("tasks", message({"batch": True, "budget_ms": 5, **tenant}), 7).budget_ms == 5
+
+
+def test_tasks_without_a_tenant_may_have_one_of_their_own() -> None:
+    made = envelope_of("tasks", message(), 7, tenant="rest")
+    assert (made.tenant, made.organisation, made.priority, made.budget_ms) == ("rest", "rest", 5, 3_000)
+    assert envelope_of("tasks", message({"tenant": "acme"}), 7, tenant="rest").tenant == "acme"
 
 
 @pytest.mark.parametrize("headers", [None, {}])
