@@ -48,6 +48,8 @@ PLAIN_STEP_MS = 10_000
 ALLOWANCE_Q10: Mapping[Tier, int] = {Tier.VIP: 2048, Tier.STANDARD: 614, Tier.BASIC: 410}
 # So many mean services are never too large a claim.
 FREE_SERVICES = 4
+# From this size on a pool leaves a slot free of batch; a smaller one would lose too much of its work by it.
+SPARE_FROM_SLOTS = 16
 
 FLOOR_Q10 = 10
 """Relegated work is given so much (1/1024) of what is served while it waits: about one percent."""
@@ -94,7 +96,7 @@ class PoolTerms:
     credit_ms: int = 0
 
 
-def pool_terms(slots: int, mean_ms: int, budgets_ms: Mapping[Tier, int], spare: int = 1) -> PoolTerms:
+def pool_terms(slots: int, mean_ms: int, budgets_ms: Mapping[Tier, int]) -> PoolTerms:
     """The terms of a pool of `slots` with `mean_ms` of mean service; `budgets_ms` are the tiers' online start budgets.
 
     The time scales follow from the budgets: a request of mean size stands 0.3 standard budgets later than an empty one,
@@ -107,7 +109,7 @@ def pool_terms(slots: int, mean_ms: int, budgets_ms: Mapping[Tier, int], spare: 
     standard_ms, longest_ms = budgets_ms[Tier.STANDARD], budgets_ms[Tier.BASIC]
     return PoolTerms(
         slots=slots,
-        spare=min(spare, slots - 1),
+        spare=1 if slots >= SPARE_FROM_SLOTS else 0,
         mean_ms=mean_ms,
         size_q10=min(3 * standard_ms * Q10 // (10 * mean_ms), Q20),
         slope_q20=min(3 * longest_ms * Q10 // slots, 1 << 25),
