@@ -41,6 +41,9 @@ MOST_SLOTS, LONGEST_BURST_MS, STEEPEST_Q10 = 1 << 16, 1 << 20, 1 << 20
 LEAD_Q10 = (205, 358, 512, 717, 819, 922, 1024, 922, 973, 1024)
 # From this priority on the size of a request counts.
 SIZED_FROM = PRIORITY_RANGES[Tier.STANDARD].first
+_TIER_INDEX = tuple(
+    index for index, tier in enumerate(TIERS) for _ in range(PRIORITY_RANGES[tier].first, PRIORITY_RANGES[tier].last + 1)
+)
 # A Celery task without a budget (of beat, of a host project) waits its turn by age, so much later for each priority.
 PLAIN_STEP_MS = 10_000
 
@@ -154,7 +157,7 @@ def key_ms(arrival_ms: int, priority: int, budget_ms: int, cost_ms: int, size_q1
 
 def tier_index(priority: int) -> int:
     """0 vip, 1 standard, 2 basic."""
-    return next(index for index, tier in enumerate(TIERS) if priority <= PRIORITY_RANGES[tier].last)
+    return _TIER_INDEX[priority]
 
 
 def next_bias(bias_q10: int, predicted_ms: int, actual_ms: int) -> int:

@@ -95,7 +95,11 @@ class Standing:
 
     def waits_at(self, place: Place) -> bool:
         """Whether anything waits at a place that is not waiting for its ETA."""
-        return any((stand, *place) in self.rows.depth for stand in SHOWN)
+        lane, model = place
+        for stand in SHOWN:
+            if (stand, lane, model) in self.rows.depth:
+                return True
+        return False
 
     def wake_next(self, places: Iterable[Place], picked_at: Place) -> None:
         """A bell wakes one slot: whoever picked at `picked_at` wakes the next, as long as there is work.
