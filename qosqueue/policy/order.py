@@ -42,7 +42,9 @@ LEAD_Q10 = (205, 358, 512, 717, 819, 922, 1024, 922, 973, 1024)
 # From this priority on the size of a request counts.
 SIZED_FROM = PRIORITY_RANGES[Tier.STANDARD].first
 _TIER_INDEX = tuple(
-    index for index, tier in enumerate(TIERS) for _ in range(PRIORITY_RANGES[tier].first, PRIORITY_RANGES[tier].last + 1)
+    index
+    for index, tier in enumerate(TIERS)
+    for _ in range(PRIORITY_RANGES[tier].first, PRIORITY_RANGES[tier].last + 1)
 )
 # A Celery task without a budget (of beat, of a host project) waits its turn by age, so much later for each priority.
 PLAIN_STEP_MS = 10_000
