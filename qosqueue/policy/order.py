@@ -42,6 +42,11 @@ MOST_SLOTS, LONGEST_BURST_MS, STEEPEST_Q10 = 1 << 16, 1 << 20, 1 << 20
 LEAD_Q10 = (205, 358, 512, 717, 819, 922, 1024, 922, 973, 1024)
 # From this priority on the size of a request counts.
 SIZED_FROM = PRIORITY_RANGES[Tier.STANDARD].first
+_TIER_INDEX = tuple(
+    index
+    for index, tier in enumerate(TIERS)
+    for _ in range(PRIORITY_RANGES[tier].first, PRIORITY_RANGES[tier].last + 1)
+)
 # A Celery task without a budget (of beat, of a host project) waits its turn by age, so much later for each priority.
 PLAIN_STEP_MS = 10_000
 
@@ -49,6 +54,8 @@ PLAIN_STEP_MS = 10_000
 ALLOWANCE_Q10: Mapping[Tier, int] = {Tier.VIP: 2048, Tier.STANDARD: 614, Tier.BASIC: 410}
 # So many mean services are never too large a claim.
 FREE_SERVICES = 4
+# From this size on a pool leaves a slot free of batch; a smaller one would lose too much of its work by it.
+SPARE_FROM_SLOTS = 16
 
 FLOOR_Q10 = 10
 """Relegated work is given so much (1/1024) of what is served while it waits: about one percent."""
@@ -98,7 +105,7 @@ class PoolTerms:
     credit_ms: int = 0
 
 
-def pool_terms(slots: int, mean_ms: int, budgets_ms: Mapping[Tier, int], spare: int = 1) -> PoolTerms:
+def pool_terms(slots: int, mean_ms: int, budgets_ms: Mapping[Tier, int]) -> PoolTerms:
     """The terms of a pool of `slots` with `mean_ms` of mean service; `budgets_ms` are the tiers' online start budgets.
 
     The time scales follow from the budgets: a request of mean size stands 0.3 standard budgets later than an empty one,
@@ -111,7 +118,7 @@ def pool_terms(slots: int, mean_ms: int, budgets_ms: Mapping[Tier, int], spare: 
     standard_ms, longest_ms = budgets_ms[Tier.STANDARD], budgets_ms[Tier.BASIC]
     return PoolTerms(
         slots=slots,
-        spare=min(spare, slots - 1),
+        spare=1 if slots >= SPARE_FROM_SLOTS else 0,
         mean_ms=mean_ms,
         size_q10=min(3 * standard_ms * Q10 // (10 * mean_ms), Q20),
         slope_q20=min(3 * longest_ms * Q10 // slots, 1 << 25),
@@ -161,7 +168,7 @@ def late_key_ms(arrival_ms: int, budget_ms: int, late_ms: int, penalty: int) -> 
 
 def tier_index(priority: int) -> int:
     """0 vip, 1 standard, 2 basic."""
-    return next(index for index, tier in enumerate(TIERS) if priority <= PRIORITY_RANGES[tier].last)
+    return _TIER_INDEX[priority]
 
 
 def next_bias(bias_q10: int, predicted_ms: int, actual_ms: int) -> int:

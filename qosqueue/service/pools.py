@@ -16,9 +16,6 @@ from qosqueue.policy.order import DEFAULT_COST_MS, PoolTerms, pool_terms
 from qosqueue.policy.profile import DEFAULT_BUDGET_MS
 from qosqueue.policy.terms import TaskType, Tier
 
-# A slot that batch leaves free costs a small pool too much of its work.
-SPARE_FROM_SLOTS = 16
-
 
 class Pools:
     """Keeps the terms of the pools; raises BrokerUnavailable. `budgets_ms` are the tiers' online start budgets."""
@@ -43,8 +40,7 @@ class Pools:
         changed = {}
         for model, count in slots.items():
             mean_ms = self._scripts.mean_service_ms(model) or DEFAULT_COST_MS
-            spare = 1 if count >= SPARE_FROM_SLOTS else 0
-            terms = pool_terms(count, mean_ms, self._budgets_ms, spare)
+            terms = pool_terms(count, mean_ms, self._budgets_ms)
             self._scripts.pool(model, terms)
             before = self._told.get(model)
             if before is None or before.slots != terms.slots:

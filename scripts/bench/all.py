@@ -9,7 +9,7 @@ pictures are kept in docs/pictures. A benchmark that fails keeps its old rows an
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import fnmatch
 import json
 import os
 import shutil
@@ -18,58 +18,26 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from qosqueue.errors import QosqueueError
 from scripts import results_table
+from scripts.bench.catalog import CATALOG, QUICK, Bench
 from scripts.bench.machine import REPOSITORY, commit
 from scripts.bench.report import OUT, progress
 from scripts.generated_block import with_block
 
 PICTURES = REPOSITORY / "docs" / "pictures"
 LARGEST_PICTURE_BYTES = 200_000
-
-
-@dataclass(frozen=True)
-class Bench:
-    """One benchmark: the name of its rows, its module, and what it is given."""
-
-    name: str
-    module: str
-    arguments: tuple[str, ...] = ()
-    timed: bool = False
-
-    @property
-    def there(self) -> bool:
-        """Whether this checkout has it."""
-        return importlib.util.find_spec(f"scripts.bench.{self.module}") is not None
-
-    def command(self, *more: str) -> str:
-        """What a person types to run it alone."""
-        given = " ".join([*self.arguments, *more])
-        return f"make -s bench NAME={self.module}" + (f' ARGS="{given}"' if given else "")
-
-
-REAL = ("flood", "overload", "harvest")
-# `scale` tells the time of a decision.
-TIMED = ("queue", "fastpath", "recovery", "coldstart", "scale")
-NAMES = (
-    *("queue", "fastpath", "flood", "overload", "capacity", "harvest", "light", "binding", "prediction", "fairness"),
-    *("recovery", "coldstart", "scale"),
-)
-CATALOG = (
-    *(Bench(name, name, timed=name in TIMED) for name in NAMES),
-    *(Bench(f"{name}-real", name, ("--real",), timed=True) for name in REAL),
-)
+DURATION = "DURATION"
 
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run and keep; the exit code: 0 when all ran, whatever their figures are."""
     options = _options(given)
-    more = ["--quick"] if options.quick else []
+    more = [QUICK] if options.quick else []
     began, at_commit = datetime.now().astimezone(), commit()
     into = OUT / f"{began:%Y%m%d-%H%M%S}-all"
     new: list[dict[str, Any]] = []
@@ -112,15 +80,20 @@ def _ran(
 
 def run(bench: Bench, more: Sequence[str], folder: Path) -> dict[str, Any]:
     """Run one in a process of its own; its record. Raises QosqueueError if it fails."""
-    command = [sys.executable, "-m", f"scripts.bench.{bench.module}", *bench.arguments, *more]
+    command = [sys.executable, "-m", f"scripts.bench.{bench.module}", *bench.given(*more)]
     env = {**os.environ, "BENCH_OUT": str(folder)}
     code = subprocess.run(command, cwd=REPOSITORY, env=env, stdout=subprocess.DEVNULL, check=False).returncode
     left = sorted(folder.glob("*.json"))
     if code or not left:
         raise QosqueueError(f"exit code {code}" if code else "it left no record")
     record: dict[str, Any] = json.loads(left[-1].read_text("utf-8"))
+    if bench.elsewhere:
+        return record | {"pictures": []}
     for name in record["pictures"]:
         _keep_picture(left[-1].with_name(f"{left[-1].stem}-{name}.svg"), f"{bench.name}-{name}.svg")
+    if bench.timed and not record["pictures"]:
+        _keep_picture(left[-1].with_suffix(".svg"), f"{bench.name}-bars.svg")
+        record["pictures"] = ["bars"]
     return record
 
 
@@ -128,7 +101,7 @@ def keep(new: Sequence[dict[str, Any]]) -> None:
     """Put the records in place of the benchmarks' old ones, and write the page's table anew."""
     old = {record["bench"]: record for record in results_table.load(results_table.KEPT)}
     for record in new:
-        # A quick run draws less; what a full one drew stays on the page.
+        # A quick run may draw less; what a full one drew stays on the page.
         before = old.get(record["bench"], {}).get("pictures", [])
         record["pictures"] = list(dict.fromkeys([*before, *record["pictures"]]))
     records = results_table.merged(list(old.values()), new, [bench.name for bench in CATALOG])
@@ -145,11 +118,11 @@ def _keep_picture(drawn: Path, name: str) -> None:
 
 
 def _options(given: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make bench-all", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="make bench-all", description=__doc__.split("\n")[0], epilog=DURATION)
     known = {bench.name: bench for bench in CATALOG if bench.there}
     parser.add_argument("--quick", action="store_true", help="smaller trials; the rows say so in their command")
-    parser.add_argument("--only", help=f"names with commas between, of: {', '.join(known)}")
-    parser.add_argument("--real", action="store_true", help="also those on real Celery workers, half an hour more")
+    parser.add_argument("--only", help=f"names with commas between, * for any part, of: {', '.join(known)}")
+    parser.add_argument("--real", action="store_true", help="also those on real Celery workers")
     cores = os.cpu_count() or 1
     parser.add_argument(
         "--jobs", type=int, default=cores, help=f"simulations side by side (default {cores}: the cores)"
@@ -158,14 +131,16 @@ def _options(given: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(given)
     if options.jobs < 1:
         parser.error(f"argument --jobs: expected a number above 0, got {options.jobs}")
-    names = (
-        [name.strip() for name in options.only.split(",")]
-        if options.only
-        else [name for name in known if options.real or name in NAMES]
-    )
-    if unknown := [name for name in names if name not in known]:
+    wanted = [name.strip() for name in options.only.split(",")] if options.only else ["*"]
+    if unknown := [name for name in wanted if not fnmatch.filter(known, name)]:
         parser.error(f"argument --only: expected some of {', '.join(known)}, got {', '.join(unknown)}")
-    options.benches = [known[name] for name in dict.fromkeys(names)]
+    missing = [bench.name for bench in CATALOG if bench.trace and not bench.there]
+    if missing and not options.only:
+        progress(f"no traces here (TRACES=folder), left out: {', '.join(missing)}")
+    found = [name for pattern in wanted for name in fnmatch.filter(known, pattern)]
+    options.benches = [
+        known[name] for name in dict.fromkeys(found) if options.only or options.real or not name.endswith("-real")
+    ]
     return options
 
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from qosqueue.errors import InvalidField
 from scripts.bench.report import Bar, Report, progress, run
 from scripts.bench.sim.early import run_early
+from scripts.bench.sim.pictures import spreads
 from scripts.bench.sim.readings import Readings
 from scripts.bench.sim.scenes import mixed
 from scripts.bench.sim.setting import Setting, make, setting
@@ -25,6 +26,7 @@ BARS = {"misses_vs_jsq": Bar("<=", 0.33)}
 RHO = 0.95
 SLOTS_OF_REPLICA = 4
 AT_REPLICAS = ("fifo", "edf")
+MISSES = "share out of budget (jsq: bound to a replica at arrival)"
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -54,12 +56,14 @@ def measure(chosen: Setting) -> Report:
         ours = readings.of(chosen.measured, "misses")[-1]
         progress(f"binding, round {number} of {chosen.rounds}: late {ours:.4f}; at arrival {told}")
     ways = [*chosen.policies, *(f"jsq-{name}" for name in early)]
+    missed = {way: readings.of(way, "misses") for way in ways}
     return Report(
         "binding",
         chosen.seed,
         readings.figures(chosen.measured, {**BARS, "misses": None}),
         readings.baselines(ways[1:], ["misses"]),
         tables=[readings.table(f"share out of budget at {chosen.rho:g}", ways, ["misses"])],
+        pictures={"misses": lambda path: spreads(path, missed, chosen.measured, MISSES, None)},
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from qosqueue.policy.terms import TIERS
 from scripts.bench.policies.interface import Request
-from scripts.bench.report import Bar, Report, progress, run
+from scripts.bench.report import Bar, Report, run
 from scripts.bench.sim.loop import Outcome
 from scripts.bench.sim.occupancy import backlogged, slot_ms
 from scripts.bench.sim.pictures import shares_over_time
@@ -23,6 +23,7 @@ from scripts.bench.sim.readings import Readings
 from scripts.bench.sim.scenes import FLOODER, contracted, equals, flooded
 from scripts.bench.sim.setting import Setting, setting
 from scripts.bench.sim.tally import parts
+from scripts.bench.sim.telling import tell_round, told
 from scripts.bench.sim.work import Work
 
 BARS = {
@@ -62,16 +63,9 @@ def measure(chosen: Setting) -> Report:
                 jain=jain(shares),
                 sharded_flood_quiet_in_slo=min(quiet[tier].in_slo for tier in TIERS),
             )
-        told = (f"{name} {readings.of(name, 'contract_shortfall')[-1]:.3f}" for name in chosen.policies)
-        progress(f"fairness, round {number} of {chosen.rounds}: {', '.join(told)}")
-    return Report(
-        "fairness",
-        chosen.seed,
-        readings.figures(chosen.measured, BARS),
-        readings.baselines(chosen.rivals, list(BARS)),
-        tables=[readings.table("fairness", chosen.policies, list(BARS))],
-        pictures={"contracts": lambda path: shares_over_time(path, contracts, pictured)},
-    )
+        tell_round(chosen, number, readings, "contract_shortfall")
+    table = readings.table("fairness", chosen.policies, list(BARS))
+    return told(chosen, readings, BARS, table, {"contracts": lambda path: shares_over_time(path, contracts, pictured)})
 
 
 def held(work: Work, outcome: Outcome) -> dict[str, list[float]]:

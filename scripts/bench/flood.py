@@ -15,13 +15,14 @@ from collections.abc import Sequence
 
 from qosqueue.policy.terms import TIERS, Tier
 from scripts.bench.real.setting import setting
-from scripts.bench.report import Bar, Report, progress, run
+from scripts.bench.report import Bar, Report, run
 from scripts.bench.sim.loop import Outcome
 from scripts.bench.sim.pictures import first_starts
 from scripts.bench.sim.readings import Readings
 from scripts.bench.sim.scenes import FLOODER, flooded, only
 from scripts.bench.sim.setting import Setting
 from scripts.bench.sim.tally import Part, by_tier, parts
+from scripts.bench.sim.telling import tell_round, told
 from scripts.bench.sim.work import Work
 
 BARS = {
@@ -65,19 +66,9 @@ def measure(chosen: Setting) -> Report:
                 quiet_in_slo=min(groups[tier].in_slo for tier in TIERS),
                 **{f"{key}": groups[key].in_slo for key in (*TIERS, FLOODER)},
             )
-        told = (f"{name} {readings.of(name, 'quiet_in_slo')[-1]:.3f}" for name in chosen.policies)
-        progress(f"{chosen.bench}, round {number} of {chosen.rounds}: {', '.join(told)}")
-    return Report(
-        chosen.bench,
-        chosen.seed,
-        readings.figures(chosen.measured, BARS),
-        readings.baselines(chosen.rivals, list(BARS)),
-        tables=[
-            readings.table("started in budget, the quiet by tier", chosen.policies, [*TIERS, FLOODER]),
-            *chosen.notes,
-        ],
-        pictures={"starts": lambda path: first_starts(path, waits)},
-    )
+        tell_round(chosen, number, readings, "quiet_in_slo")
+    table = readings.table("started in budget, the quiet by tier", chosen.policies, [*TIERS, FLOODER])
+    return told(chosen, readings, BARS, table, {"starts": lambda path: first_starts(path, waits)})
 
 
 def _groups(work: Work, outcome: Outcome) -> dict[str, Part]:

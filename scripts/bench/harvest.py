@@ -15,13 +15,15 @@ from collections.abc import Sequence
 
 from qosqueue.policy.terms import TaskType, Tier
 from scripts.bench.real.setting import setting
-from scripts.bench.report import Bar, Report, progress, run
+from scripts.bench.report import Bar, Report, run
 from scripts.bench.sim.loop import Outcome
 from scripts.bench.sim.occupancy import slot_ms
+from scripts.bench.sim.pictures import use_of_slots
 from scripts.bench.sim.readings import Readings
 from scripts.bench.sim.scenes import mixed, with_batch
 from scripts.bench.sim.setting import Setting
 from scripts.bench.sim.tally import by_tier, in_slo, parts
+from scripts.bench.sim.telling import tell_round, told
 from scripts.bench.sim.work import Work
 
 BARS = {
@@ -34,6 +36,9 @@ RHO = 0.5
 MORE_THAN_FITS, LESS_THAN_FITS = 1.3, 0.9
 WINDOW_MS = 600_000
 PERCENT = 99
+PIECES = 60
+MINUTE_MS = 60_000
+FIFO = "fifo"
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -45,6 +50,7 @@ def main(given: Sequence[str] | None = None) -> int:
 def measure(chosen: Setting) -> Report:
     """All figures of one run."""
     readings = Readings()
+    pictured: dict[str, dict[str, list[float]]] = {}
     for number, seed in enumerate(chosen.seeds, 1):
         work = mixed(chosen, chosen.rho, seed)
         full = with_batch(work, MORE_THAN_FITS, seed, window_ms=WINDOW_MS)
@@ -54,6 +60,8 @@ def measure(chosen: Setting) -> Report:
             outcome = chosen.run(name, full)
             beside = by_tier(full, outcome)
             batch = parts(fitting, chosen.run(name, fitting), lambda request: request.task_type, TaskType.BATCH)
+            if number == 1 and name in (chosen.measured, FIFO):
+                pictured[name] = held(full, outcome)
             readings.add(
                 name,
                 idle_used=idle_used(full, outcome),
@@ -61,18 +69,18 @@ def measure(chosen: Setting) -> Report:
                 vip_p99_ratio=beside[Tier.VIP].end_to_end_ms(PERCENT) / before[Tier.VIP].end_to_end_ms(PERCENT),
                 batch_in_window=batch[TaskType.BATCH].in_slo,
             )
-        told = (f"{name} {readings.of(name, 'idle_used')[-1]:.3f}" for name in chosen.policies)
-        progress(f"{chosen.bench}, round {number} of {chosen.rounds}: {', '.join(told)}")
-    return Report(
-        chosen.bench,
-        chosen.seed,
-        readings.figures(chosen.measured, BARS),
-        readings.baselines(chosen.rivals, list(BARS)),
-        tables=[
-            readings.table(f"batch beside online work at {chosen.rho:g}", chosen.policies, list(BARS)),
-            *chosen.notes,
-        ],
-    )
+        tell_round(chosen, number, readings, "idle_used")
+    table = readings.table(f"batch beside online work at {chosen.rho:g}", chosen.policies, list(BARS))
+    span_min = chosen.span_ms(chosen.rho) / MINUTE_MS
+    return told(chosen, readings, BARS, table, {"slots": lambda path: use_of_slots(path, pictured, span_min)})
+
+
+def held(work: Work, outcome: Outcome) -> dict[str, list[float]]:
+    """The part of the pool that online and batch work held in each piece of the run."""
+    piece_ms = work.span_ms // PIECES
+    rows = slot_ms(outcome, lambda request: request.task_type, from_ms=0, to_ms=work.span_ms, every_ms=piece_ms)
+    whole = work.pool.slots * piece_ms
+    return {str(kind): [slot / whole for slot in rows[kind]] for kind in (TaskType.ONLINE, TaskType.BATCH)}
 
 
 def idle_used(work: Work, outcome: Outcome) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from qosqueue.policy.terms import Tier
 from scripts.bench.report import Bar, Report, progress, run
+from scripts.bench.sim.pictures import spreads
 from scripts.bench.sim.readings import Readings
 from scripts.bench.sim.scenes import mixed
 from scripts.bench.sim.setting import Setting, setting
@@ -21,6 +22,7 @@ BARS = {"worst_vs_fifo": Bar("<=", 1.01)}
 RHO = 0.3
 PERCENTS = (50, 99)
 FIFO = "fifo"
+WORST = "worst metric to that of first come, first served (above 1 is worse)"
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -45,12 +47,14 @@ def measure(chosen: Setting) -> Report:
             f"light, round {number} of {chosen.rounds}: {readings.of(chosen.measured, 'worst_vs_fifo')[-1]:.4f},"
             f" first come first served has {in_slo(fifo):.4f} in budget"
         )
+    worst = {name: readings.of(name, "worst_vs_fifo") for name in (chosen.measured, *rivals)}
     return Report(
         "light",
         chosen.seed,
         readings.figures(chosen.measured, {**BARS, **dict.fromkeys(whats)}),
         readings.baselines(rivals, list(BARS)),
         tables=[readings.table(f"against first come first served at {chosen.rho:g}", rivals, list(BARS))],
+        pictures={"worst": lambda path: spreads(path, worst, chosen.measured, WORST, BARS["worst_vs_fifo"].limit)},
     )
 
 

@@ -7,22 +7,30 @@
     pick_growth            its p50 at 10^6 messages of 10^4 tenants / at 10^5 of 10^3
 
 Stock is the same worker code on Kombu's own Redis transport: late acknowledgement, prefetch 1, prefetching disabled.
-Beside them stand the rates of other task queues that are installed (rival_rates.py; `make rivals`).
+Beside them stand other task queues that are installed, to stock too, each asked once a round (rival_rates.py;
+`make rivals`).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 from qosqueue.broker.address import connect
 from qosqueue.settings import Settings
 from scripts.bench.pick import MODELS_OF_A_WIDE_WORKER, DeepQueue
 from scripts.bench.report import Bar, Figure, Report, arguments, percentile, progress, run
-from scripts.bench.rival_rates import rival_figures
+from scripts.bench.rival_rates import RivalRates
 from scripts.bench.servers import home_with_broker
 from scripts.bench.ways import Way, drain_rate, start_delays_ms, workers
 
+OURS, STOCK = "qosqueue", "stock"
+AGAINST_STOCK = {  # what is compared: its ratio with the bar, the name and unit of each one's own value
+    "submit": ("submit_ratio", Bar(">=", 0.95), "submit_per_s", "1/s"),
+    "drain": ("drain_ratio", Bar(">=", 1.0), "drain_per_s", "1/s"),
+    "start": ("idle_start_p50_ratio", Bar("<=", 1.0), "idle_start_p50_ms", "ms"),
+}
 SMALL, LARGE = (100_000, 1_000), (1_000_000, 10_000)
 
 
@@ -35,8 +43,6 @@ def main(given: Sequence[str] | None = None) -> int:
 def measure(rounds: int, seed: int, *, quick: bool) -> Report:
     """All figures of one run."""
     figures, baselines = _against_stock(rounds, seed, quick=quick)
-    submits, drains = _sizes(quick=quick)[:2]
-    baselines += rival_figures(rounds, submits=submits, drains=drains)
     return Report("queue", seed, [*figures, *_picks(rounds, seed, quick=quick)], baselines)
 
 
@@ -47,42 +53,59 @@ def _sizes(*, quick: bool) -> tuple[int, int, int]:
 
 def _against_stock(rounds: int, seed: int, *, quick: bool) -> tuple[list[Figure], list[Figure]]:
     submits, drains, starts = _sizes(quick=quick)
-    rates: dict[str, list[tuple[float, float]]] = {"submit": [], "drain": [], "start": []}
-    with home_with_broker() as settings, connect(settings, socket_timeout_s=None) as client:
+    rates: dict[str, list[dict[str, float]]] = {"submit": [], "drain": [], "start": []}
+    with ExitStack() as running:
+        settings = running.enter_context(home_with_broker())
+        client = running.enter_context(connect(settings, socket_timeout_s=None))
         both = settings, Settings(**(settings.model_dump() | {"order": "fifo"}))
-        ours, stock = ways = tuple(map(Way, both))
+        ways = dict(zip((OURS, STOCK), map(Way, both), strict=True))
+        rivals = RivalRates(running)
         for number in range(-1, rounds):  # the first round is the warm-up
-            pair = []
-            for way in ways:
-                pair.append(way.publish_rate(submits if number >= 0 else submits // 4))
+            count = submits if number >= 0 else submits // 4
+            seen = {}
+            for name, way in ways.items():
+                seen[name] = way.publish_rate(count)
                 way.purge()
-            if number >= 0:
-                rates["submit"].append((pair[0], pair[1]))
-                progress(f"submit {number + 1}: {pair[0]:.0f}/s against {pair[1]:.0f}/s")
-        with workers(*both):
+            _keep(rates["submit"], seen | rivals.submit(count), f"submit {number + 1}", warm_up=number < 0)
+        running.enter_context(workers(*both))
+        with rivals.workers():
             for number in range(-1, rounds):
-                pair = [drain_rate(way, client, drains if number >= 0 else drains // 4) for way in ways]
-                if number >= 0:
-                    rates["drain"].append((pair[0], pair[1]))
-                    progress(f"drain {number + 1}: {pair[0]:.0f}/s against {pair[1]:.0f}/s")
-            start_delays_ms(ours, client, starts // 4, seed)
-            start_delays_ms(stock, client, starts // 4, seed)
-            for number in range(rounds):
-                pair = [percentile(start_delays_ms(way, client, starts, seed + number), 50) for way in ways]
-                rates["start"].append((pair[0], pair[1]))
-                progress(f"idle start {number + 1}: p50 {pair[0]:.2f} ms against {pair[1]:.2f} ms")
-    bars = {"submit": Bar(">=", 0.95), "drain": Bar(">=", 1.0), "start": Bar("<=", 1.0)}
-    names = {"submit": "submit_ratio", "drain": "drain_ratio", "start": "idle_start_p50_ratio"}
-    figures = [
-        Figure(names[what], [our / theirs for our, theirs in pairs], bar=bars[what]) for what, pairs in rates.items()
+                count = drains if number >= 0 else drains // 4
+                seen = {name: drain_rate(way, client, count) for name, way in ways.items()}
+                _keep(rates["drain"], seen | rivals.drain(count), f"drain {number + 1}", warm_up=number < 0)
+        for way in ways.values():
+            start_delays_ms(way, client, starts // 4, seed)
+        for number in range(rounds):
+            seen = {
+                name: percentile(start_delays_ms(way, client, starts, seed + number), 50) for name, way in ways.items()
+            }
+            _keep(rates["start"], seen, f"idle start {number + 1}")
+    return _ratios(rates), _rates(rates)
+
+
+def _keep(rounds: list[dict[str, float]], seen: dict[str, float], told: str, *, warm_up: bool = False) -> None:
+    if not warm_up:
+        rounds.append(seen)
+        progress(f"{told}: {', '.join(f'{name} {value:.4g}' for name, value in seen.items())}")
+
+
+def _ratios(rates: Mapping[str, Sequence[Mapping[str, float]]]) -> list[Figure]:
+    """Ours to stock, taken in the same round."""
+    return [
+        Figure(ratio, [seen[OURS] / seen[STOCK] for seen in rates[what]], bar=bar)
+        for what, (ratio, bar, _, _) in AGAINST_STOCK.items()
     ]
-    units = {"submit": ("submit_per_s", "1/s"), "drain": ("drain_per_s", "1/s"), "start": ("idle_start_p50_ms", "ms")}
-    own = [
-        Figure(f"{who}_{units[what][0]}", [pair[index] for pair in pairs], units[what][1])
-        for what, pairs in rates.items()
-        for index, who in enumerate(("qosqueue", "stock"))
-    ]
-    return figures, own
+
+
+def _rates(rates: Mapping[str, Sequence[Mapping[str, float]]]) -> list[Figure]:
+    """Each one's own rates, and the others' ratios to stock, which stand beside ours."""
+    own, ratios = [], []
+    for what, (ratio, _, rate, unit) in AGAINST_STOCK.items():
+        for name in rates[what][0]:
+            own.append(Figure(f"{name}_{rate}", [seen[name] for seen in rates[what]], unit))
+            if name not in (OURS, STOCK):
+                ratios.append(Figure(f"{name}_{ratio}", [seen[name] / seen[STOCK] for seen in rates[what]]))
+    return [*ratios, *own]
 
 
 def _picks(rounds: int, seed: int, *, quick: bool) -> list[Figure]:

@@ -41,6 +41,10 @@ class Bar:
         """Whether the value reaches the bar."""
         return value >= self.limit if self.side == ">=" else value <= self.limit
 
+    def verdict(self, value: float) -> str:
+        """Whether the value reaches it, in a word."""
+        return "met" if self.holds(value) else "MISSED"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -59,9 +63,7 @@ class Figure:
     @property
     def verdict(self) -> str:
         """Whether the bar is met, in a word."""
-        if self.bar is None:
-            return ""
-        return "met" if self.bar.holds(self.value) else "MISSED"
+        return "" if self.bar is None else self.bar.verdict(self.value)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""How fast are other task queues with the same work, each alone on a Redis like ours?
+"""How fast are other task queues with the same work, each on a Redis of its own like ours?
 
-Their own values beside ours, for orientation. What is not installed is left out and told: `make rivals` installs it.
+Their values stand beside ours, for orientation. What is not installed is left out and told: `make rivals` installs it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from qosqueue.broker.address import client_url, connect
 from qosqueue.errors import QosqueueError
 from qosqueue.settings import Settings
 from scripts.bench.machine import REPOSITORY
-from scripts.bench.report import Figure, progress
+from scripts.bench.report import progress
 from scripts.bench.rivals.program import URL_VARIABLE
 from scripts.bench.servers import environment, home_with_broker, process
 from scripts.bench.ways import DRAIN_WITHIN_S, next_number
@@ -61,41 +61,44 @@ RIVALS = (
 )
 
 
-def rival_figures(rounds: int, *, submits: int, drains: int) -> list[Figure]:
-    """`NAME_submit_per_s` and `NAME_drain_per_s` of each rival that is installed."""
-    figures = []
-    for rival in RIVALS:
-        if not rival.installed():
-            progress(f"{rival.name}: not installed, left out; `make rivals` installs it")
-            continue
-        with home_with_broker() as settings, connect(settings, socket_timeout_s=None) as client:
-            submit = [_submit_rate(rival, settings, client, submits) for _ in range(rounds)]
-            drain = _drain_rates(rival, settings, client, rounds, drains // rival.divisor)
-        for what, rates in (("submit", submit), ("drain", drain)):
-            figures.append(Figure(f"{rival.name}_{what}_per_s", rates, "1/s"))
-        progress(f"{rival.name}: submit {figures[-2].value:g}/s, drain {figures[-1].value:g}/s")
-    return figures
+class RivalRates:
+    """The installed rivals, each with a broker of its own, asked once a round between ours and stock: A B A B."""
 
+    def __init__(self, running: ExitStack) -> None:
+        self._brokers: dict[Rival, tuple[Settings, redis.Redis]] = {}
+        for rival in RIVALS:
+            if not rival.installed():
+                progress(f"{rival.name}: not installed, left out; `make rivals` installs it")
+                continue
+            settings = running.enter_context(home_with_broker())
+            self._brokers[rival] = settings, running.enter_context(connect(settings, socket_timeout_s=None))
 
-def _submit_rate(rival: Rival, settings: Settings, client: redis.Redis, count: int) -> float:
-    rate = float(_run(rival, settings, "submit", str(count)))
-    client.flushdb()
-    return rate
+    @contextmanager
+    def workers(self) -> Iterator[None]:
+        """A worker of each."""
+        with ExitStack() as running:
+            for rival, (settings, _) in self._brokers.items():
+                running.enter_context(_worker(rival, settings))
+            yield
 
+    def submit(self, count: int) -> dict[str, float]:
+        """Tasks a second that each publishes."""
+        rates = {}
+        for rival, (settings, client) in self._brokers.items():
+            rates[rival.name] = float(_run(rival, settings, "submit", str(count)))
+            client.flushdb()
+        return rates
 
-def _drain_rates(rival: Rival, settings: Settings, client: redis.Redis, rounds: int, count: int) -> list[float]:
-    """Tasks a second of a worker, from the first start to the last end; the first round is the warm-up."""
-    rates = []
-    with _worker(rival, settings):
-        for number in range(-1, rounds):
-            tasks = count if number >= 0 else count // 4
+    def drain(self, count: int) -> dict[str, float]:
+        """Tasks a second of each one's worker, from the first start to the last end."""
+        rates = {}
+        for rival, (settings, client) in self._brokers.items():
+            tasks = count // rival.divisor
             _run(rival, settings, "fill", str(tasks))
             client.delete(GATES)
             client.rpush(RELEASES, *["1"] * CONCURRENCY)
-            took_s = next_number(client, DRAINED, DRAIN_WITHIN_S)
-            if number >= 0:
-                rates.append(tasks / took_s)
-    return rates
+            rates[rival.name] = tasks / next_number(client, DRAINED, DRAIN_WITHIN_S)
+        return rates
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from dataclasses import replace
 from scripts.bench.policies.interface import Policy, Request, Wait
 from scripts.bench.report import Bar, Figure, Report, progress, run
 from scripts.bench.sim.loop import run as simulate
+from scripts.bench.sim.pictures import over_size
 from scripts.bench.sim.readings import Readings
 from scripts.bench.sim.scenes import mixed
 from scripts.bench.sim.setting import Setting, make, setting
@@ -41,7 +42,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 class Timed:
-    """A rule with a clock around it."""
+    """A rule with a clock around it: its own processor time, whatever else this machine does."""
 
     def __init__(self, rule: Policy) -> None:
         self._rule = rule
@@ -49,23 +50,23 @@ class Timed:
 
     def submit(self, now_ms: int, request: Request) -> bool:
         """The rule's own."""
-        begin_ns = time.perf_counter_ns()
+        begin_ns = time.thread_time_ns()
         taken = self._rule.submit(now_ms, request)
-        self.spent_ns += time.perf_counter_ns() - begin_ns
+        self.spent_ns += time.thread_time_ns() - begin_ns
         return taken
 
     def pick(self, now_ms: int, free_slots: int) -> Request | Wait | None:
         """The rule's own."""
-        begin_ns = time.perf_counter_ns()
+        begin_ns = time.thread_time_ns()
         picked = self._rule.pick(now_ms, free_slots)
-        self.spent_ns += time.perf_counter_ns() - begin_ns
+        self.spent_ns += time.thread_time_ns() - begin_ns
         return picked
 
     def settle(self, now_ms: int, request: Request, service_ms: int) -> None:
         """The rule's own."""
-        begin_ns = time.perf_counter_ns()
+        begin_ns = time.thread_time_ns()
         self._rule.settle(now_ms, request, service_ms)
-        self.spent_ns += time.perf_counter_ns() - begin_ns
+        self.spent_ns += time.thread_time_ns() - begin_ns
 
 
 def measure(chosen: Setting) -> Report:
@@ -74,19 +75,21 @@ def measure(chosen: Setting) -> Report:
     large = sized(chosen, parts)
     small = sized(chosen, SMALLER)
     readings = Readings()
+    points: dict[int, tuple[float, float]] = {}
     for number, seed in enumerate(chosen.seeds, 1):
         work, fewer = mixed(large, chosen.rho, seed), mixed(small, chosen.rho, seed)
         for name in dict.fromkeys((chosen.measured, FIFO)):
-            rule = Timed(make(name, work.pool))
-            outcome = simulate(rule, work.requests, large.slots(work.pool))
-            started = sum(start >= 0 for start in outcome.started_ms)
+            us, share = timed(large, name, work)
+            us_small, share_small = timed(small, name, fewer)
             readings.add(
                 name,
-                in_slo=in_slo(by_tier(work, outcome)),
-                in_slo_small=in_slo(by_tier(fewer, small.run(name, fewer))),
-                us_per_decision=rule.spent_ns / 1000 / started,
+                in_slo=share,
+                in_slo_small=share_small,
+                us_per_decision=us,
                 bytes_per_request=bytes_per_request(name, work),
             )
+            if number == 1 and name == chosen.measured:
+                points = {len(fewer.requests): (us_small, share_small), len(work.requests): (us, share)}
         ours = chosen.measured
         readings.add(ours, in_slo_vs_small=readings.of(ours, "in_slo")[-1] / readings.of(ours, "in_slo_small")[-1])
         progress(
@@ -101,7 +104,16 @@ def measure(chosen: Setting) -> Report:
         [Figure(what, readings.of(chosen.measured, what), units.get(what, ""), bar) for what, bar in BARS.items()],
         readings.baselines([FIFO], ["us_per_decision", "bytes_per_request"]) if chosen.measured != FIFO else [],
         tables=[readings.table("in budget", [chosen.measured], ["in_slo", "in_slo_small"])],
+        pictures={"size": lambda path: over_size(path, points)},
     )
+
+
+def timed(chosen: Setting, name: str, work: Work) -> tuple[float, float]:
+    """Microseconds of a rule for each request that it started, and the share that it started in budget."""
+    rule = Timed(make(name, work.pool))
+    outcome = simulate(rule, work.requests, chosen.slots(work.pool))
+    started = sum(start >= 0 for start in outcome.started_ms)
+    return rule.spent_ns / 1000 / started, in_slo(by_tier(work, outcome))
 
 
 def bytes_per_request(name: str, work: Work) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -183,8 +184,8 @@ class QueueMachine(RuleBasedStateMachine):
         budgets_ms=st.sampled_from([(250, 500, 1_000), (1_000, 3_000, 2**27)]),
         spare=st.integers(0, 2),
     )
-    def terms(self, organisation: str, share: Share, model: str, budgets_ms: Any, **figures: int) -> None:
-        terms = pool_terms(budgets_ms=dict(zip(TIERS, budgets_ms, strict=True)), **figures)
+    def terms(self, organisation: str, share: Share, model: str, budgets_ms: Any, spare: int, **figures: int) -> None:
+        terms = replace(pool_terms(budgets_ms=dict(zip(TIERS, budgets_ms, strict=True)), **figures), spare=spare)
         for queue in (self.scripts, self.reference):
             queue.share(organisation, share)
             queue.pool(model, terms)

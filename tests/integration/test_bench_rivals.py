@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from scripts.bench import rival_rates
-from scripts.bench.rival_rates import RIVALS, Rival, rival_figures
+from scripts.bench.rival_rates import RIVALS, Rival, RivalRates
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -17,9 +18,12 @@ def test_a_rival_publishes_and_drains(rival: Rival, monkeypatch: pytest.MonkeyPa
     if not rival.installed():
         pytest.skip("make rivals installs it")
     monkeypatch.setattr(rival_rates, "RIVALS", (rival,))
-    figures = {figure.name: figure.value for figure in rival_figures(1, submits=8, drains=40)}
-    assert set(figures) == {f"{rival.name}_submit_per_s", f"{rival.name}_drain_per_s"}
-    assert all(rate > 0 for rate in figures.values())
+    with ExitStack() as running:
+        rates = RivalRates(running)
+        seen = [rates.submit(8)]
+        with rates.workers():
+            seen += [rates.drain(40), rates.drain(40)]
+    assert all(each.keys() == {rival.name} and each[rival.name] > 0 for each in seen)
 
 
 def test_a_rival_that_is_not_there_is_told_and_left_out(
@@ -30,7 +34,8 @@ def test_a_rival_that_is_not_there_is_told_and_left_out(
         Rival("other", "other", "no_such_queue"),
     )
     monkeypatch.setattr(rival_rates, "RIVALS", absent)
-    assert rival_figures(1, submits=8, drains=8) == []
+    with ExitStack() as running:
+        assert RivalRates(running).submit(8) == {}
     told = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in told] == ["elsewhere", "other"]
     assert all("make rivals" in line for line in told)

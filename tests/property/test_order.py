@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,14 +81,18 @@ def test_vip_is_not_sorted_by_size(cost: int, other: int) -> None:
     assert order.key_ms(NOW, VIP, 1_000, cost, 500, 0) == order.key_ms(NOW, VIP, 1_000, other, 500, 0)
 
 
-@given(st.integers(0, 2**60), st.integers(1, 10**9), st.integers(0, 3))
-def test_terms_stay_in_their_bounds(slots: int, mean_ms: int, spare: int) -> None:
-    terms = order.pool_terms(slots, mean_ms, {Tier.VIP: 1, Tier.STANDARD: 2**40, Tier.BASIC: 2**40}, spare)
+@given(st.integers(0, 2**60), st.integers(1, 10**9))
+def test_terms_stay_in_their_bounds(slots: int, mean_ms: int) -> None:
+    terms = order.pool_terms(slots, mean_ms, {Tier.VIP: 1, Tier.STANDARD: 2**40, Tier.BASIC: 2**40})
     assert terms.slots <= order.MOST_SLOTS
     assert order.LARGEST_EXCESS * terms.slope_q20 < 2**53
     assert order.LARGEST_COST_MS * terms.size_q10 < 2**53
     assert terms.slots * order.Q10 * terms.burst_ms < 2**53
     assert terms.slots == 0 or terms.spare < terms.slots
+
+
+def test_only_a_large_pool_leaves_a_slot_free_of_batch() -> None:
+    assert [order.pool_terms(slots, 4_000, BUDGETS).spare for slots in (0, 1, 15, 16, 64)] == [0, 0, 0, 1, 1]
 
 
 @given(
@@ -295,7 +300,8 @@ def test_a_boost_that_outlasts_the_budget_ends_after_relegation() -> None:
 
 
 def test_batch_fills_idle_slots_behind_spare_ones_and_joins_the_order_in_time() -> None:
-    queue = with_pool(slots=3)
+    queue = ReferenceQueue()
+    queue.pool("m", replace(order.pool_terms(3, 4_000, BUDGETS), spare=1))
     request(queue, NOW, "batch", batch=True, budget_ms=60_000)
     request(queue, NOW + 1, "online")
     assert [tag_of(queue, NOW + 1) for _ in range(2)] == ["online", "batch"]

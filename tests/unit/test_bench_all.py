@@ -12,6 +12,7 @@ import pytest
 from qosqueue.errors import QosqueueError
 from scripts import results_table
 from scripts.bench import all as subject
+from scripts.bench.catalog import CATALOG, Bench
 
 PAGE = "# Results\n<!-- generated: bench -->\nold\n<!-- end: bench -->\nby hand\n"
 
@@ -35,7 +36,7 @@ def record(value: float, pictures: list[str]) -> dict[str, Any]:
 def runs(monkeypatch: pytest.MonkeyPatch, values: dict[str, float | None], pictures: list[str]) -> None:
     """Each benchmark leaves this value; None: it fails."""
 
-    def run(bench: subject.Bench, more: list[str], folder: Path) -> dict[str, Any]:
+    def run(bench: Bench, more: list[str], folder: Path) -> dict[str, Any]:
         value = values[bench.name]
         if value is None:
             raise QosqueueError("exit code 1")
@@ -71,7 +72,7 @@ def test_no_simulation_runs_beside_one_that_measures_time(docs: Path, monkeypatc
     beside: dict[str, list[str]] = {}
     both = threading.Barrier(2)
 
-    def run(bench: subject.Bench, more: list[str], folder: Path) -> dict[str, Any]:
+    def run(bench: Bench, more: list[str], folder: Path) -> dict[str, Any]:
         beside[bench.name] = running.copy()
         running.append(bench.name)
         if not bench.timed:
@@ -80,9 +81,35 @@ def test_no_simulation_runs_beside_one_that_measures_time(docs: Path, monkeypatc
         return record(1.0, [])
 
     monkeypatch.setattr(subject, "run", run)
-    assert subject.main(["--only", "overload,queue,flood,scale", "--jobs", "2"]) == 0
-    assert beside["queue"] == beside["scale"] == []
-    assert beside.keys() == {"overload", "queue", "flood", "scale"}
+    assert subject.main(["--only", "overload,queue,flood,fastpath", "--jobs", "2"]) == 0
+    assert beside["queue"] == beside["fastpath"] == []
+    assert beside.keys() == {"overload", "queue", "flood", "fastpath"}
+
+
+def test_names_with_a_star_are_all_that_fit_and_elsewhere_is_quick(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs(monkeypatch, {"flood-4-slots": 1.0, "harvest-4-slots": 0.5}, [])
+    assert subject.main(["--only", "flood-4*,harvest-4*", "--quick"]) == 0
+    kept = {one["bench"]: one["command"] for one in json.loads((docs / "results.json").read_text())}
+    assert kept == {
+        f"{name}-4-slots": f'make -s bench NAME={name} ARGS="--slots 4 --quick"' for name in ("flood", "harvest")
+    }
+
+
+def test_the_rows_on_a_trace_need_it_and_name_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACES", str(tmp_path))
+    bench = next(one for one in CATALOG if one.name == "flood-azure")
+    assert not bench.there
+    (tmp_path / "azure2023_code.csv").write_text("")
+    assert bench.there
+    assert bench.command() == 'make -s bench NAME=flood ARGS="--trace azure2023_code.csv --quick"'
+
+
+def test_a_run_elsewhere_keeps_no_picture_and_one_of_time_keeps_its_bars(docs: Path) -> None:
+    given = ("--requests", "1000", "--slots", "8", "--policies", "edf,fifo", "--quick")
+    assert subject.run(Bench("a", "light", given, elsewhere=True), [], docs / "out" / "a")["pictures"] == []
+    assert not (docs / "pictures").exists()
+    assert subject.run(Bench("b", "overload", given, timed=True), [], docs / "out" / "b")["pictures"] == ["bars"]
+    assert (docs / "pictures" / "b-bars.svg").exists()
 
 
 def test_an_unknown_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +127,7 @@ def test_no_jobs_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_benchmark_runs_in_a_process_of_its_own_and_leaves_its_record(docs: Path) -> None:
-    bench = subject.Bench("light", "light", ("--requests", "1000", "--slots", "8", "--policies", "edf,fifo"))
+    bench = Bench("light", "light", ("--requests", "1000", "--slots", "8", "--policies", "edf,fifo"))
     made = subject.run(bench, ["--quick"], docs / "out" / "light")
     assert made["bench"] == "light"
     assert made["figures"][0]["name"] == "worst_vs_fifo"

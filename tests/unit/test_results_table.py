@@ -39,7 +39,7 @@ def record(bench: str = "overload", **changes: Any) -> dict[str, Any]:
 def test_a_row_has_spread_bar_verdict_and_where_it_was_measured() -> None:
     lines = subject.markdown([record()]).splitlines()
     assert lines[2] == (
-        "| overload | `in_slo` | 0.9375 (0.925–0.95) | ≥ 0.9 | met | fifo 0.0625, oracle 0.95, best other smg 0.75"
+        "| overload | `in_slo` | 0.9375 (0.925–0.95) | ≥ 0.9 | met | fifo 0.0625, oracle 0.95, smg 0.75, edf 0.25"
         " | `make -s bench NAME=overload` | 2 cores, Linux | 2026-11-23 | `abc1234` |"
     )
     assert lines[3].startswith("| overload | `vip_in_slo` | 0.99 | ≥ 0.995 | MISSED | edf 0.5 |")
@@ -63,7 +63,15 @@ def test_the_best_other_is_the_least_where_the_bar_is_a_maximum() -> None:
         figures=[figure("loss", 0.5, ["<=", 0.5])],
         baselines=[figure("edf_loss", 3.0), figure("vtc_loss", 2.0), figure("qosqueue_loss", 0.0)],
     )
-    assert next(subject.rows(made))[3:] == ("≤ 0.5", "met", "best other vtc 2")
+    assert next(subject.rows(made))[3:] == ("≤ 0.5", "met", "qosqueue 0, vtc 2, edf 3")
+
+
+def test_of_many_others_only_the_best_is_told() -> None:
+    made = record(
+        figures=[figure("share", 0.5, [">=", 0.5])],
+        baselines=[figure(f"{name}_share", value) for value, name in enumerate(("a", "b", "c", "d", "fifo", "e"))],
+    )
+    assert next(subject.rows(made))[5] == "fifo 4, best other e 5"
 
 
 def test_a_picture_stands_under_the_table() -> None:
@@ -88,4 +96,4 @@ def test_the_terminal_s_table_has_the_same_rows() -> None:
     lines = subject.text([record()]).splitlines()
     assert len(lines) == 4
     assert lines[1].split()[:6] == ["overload", "in_slo", "0.9375", "(0.925–0.95)", "≥", "0.9"]
-    assert lines[1].endswith("met       fifo 0.0625, oracle 0.95, best other smg 0.75")
+    assert lines[1].endswith("met       fifo 0.0625, oracle 0.95, smg 0.75, edf 0.25")

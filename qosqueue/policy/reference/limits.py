@@ -6,6 +6,7 @@ One word for tenant caps, bulkheads, paused lanes and open breakers: a *limit* o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from qosqueue.policy.reference.message import Place
 
@@ -38,6 +39,7 @@ def place_limit(lane: str, model: str) -> str:
     return f"p:{len(lane.encode())}:{lane}:{model}"
 
 
+@lru_cache(maxsize=1024)  # every pick asks for the same few places
 def names_of(place: Place) -> tuple[str, str, str]:
     """The limits that hold for every message of a place."""
     lane, model = place

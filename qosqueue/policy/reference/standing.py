@@ -18,7 +18,6 @@ from qosqueue.policy.reference.message import Aged, Message, Place, Stand, State
 from qosqueue.policy.reference.rows import Rows
 
 BELL_DEPTH = 16
-SHOWN = (Stand.LIVE, Stand.RELEGATED, Stand.BATCH)
 NO_TERMS = PoolTerms()
 
 
@@ -97,7 +96,13 @@ class Standing:
 
     def waits_at(self, place: Place) -> bool:
         """Whether anything waits at a place that is not waiting for its ETA."""
-        return any((stand, *place) in self.rows.depth for stand in SHOWN)
+        lane, model = place
+        depth = self.rows.depth
+        return (
+            (Stand.LIVE, lane, model) in depth
+            or (Stand.RELEGATED, lane, model) in depth
+            or (Stand.BATCH, lane, model) in depth
+        )
 
     def wake_next(self, places: Iterable[Place], picked_at: Place) -> None:
         """A bell wakes one slot: whoever picked at `picked_at` wakes the next, as long as there is work.

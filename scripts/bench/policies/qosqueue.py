@@ -7,6 +7,7 @@ pool's terms are computed anew every second from the slots and the running mean,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Literal, Protocol
 
 from qosqueue.policy.order import Q10, PoolTerms, pool_terms
@@ -14,11 +15,12 @@ from qosqueue.policy.profile import Facts, make_profile
 from qosqueue.policy.reference.claims import Share
 from qosqueue.policy.reference.message import Delivery, Nothing, Place
 from qosqueue.policy.reference.queue import ReferenceQueue
-from qosqueue.policy.terms import TIERS, TaskType, WeightClass, lane_name
+from qosqueue.policy.terms import TIERS, TaskType, Tier, WeightClass, lane_name
 from scripts.bench.policies.interface import Pool, Request, Wait
 
 TERMS_EVERY_MS = 1_000
 LEASE_MS = 3_600_000
+LANES = {tier: lane_name(tier, WeightClass.MEDIUM) for tier in TIERS}
 
 
 class Queue(Protocol):
@@ -53,7 +55,8 @@ class QosqueuePolicy:
         self._requests: dict[str, Request] = {}
         self._fences: dict[int, int] = {}
         self._terms_due_ms = 0
-        self._places: dict[str, list[Place]] = {}
+        self._models: set[str] = set()
+        self._all_places: list[Place] = []
         for tenant, share in pool.contracts.items():
             self._queue.share(tenant, Share(contract_q10=round(share * Q10)))
 
@@ -66,7 +69,7 @@ class QosqueuePolicy:
             now_ms,
             tag=tag,
             task=tag,
-            lane=lane_name(request.tier, WeightClass.MEDIUM),
+            lane=LANES[request.tier],
             model=request.model,
             tenant=request.tenant,
             organisation=request.organisation,
@@ -83,7 +86,7 @@ class QosqueuePolicy:
 
     def pick(self, now_ms: int, free_slots: int) -> Request | Wait | None:
         """As the interface says."""
-        picked = self._queue.dispatch(now_ms, lease_ms=LEASE_MS, holder="pool", places=self._all_places())
+        picked = self._queue.dispatch(now_ms, lease_ms=LEASE_MS, holder="pool", places=self._all_places)
         if not isinstance(picked, Delivery):
             return None if picked.retry_after_ms is None else Wait(picked.retry_after_ms)
         request = self._requests[picked.tag]
@@ -96,28 +99,31 @@ class QosqueuePolicy:
         del self._requests[tag]
         self._queue.settle(now_ms, tag=tag, fence=self._fences.pop(request.id), outcome="done")
 
-    def _all_places(self) -> list[Place]:
-        return [place for places in self._places.values() for place in places]
-
     def _renew_terms(self, now_ms: int, model: str) -> None:
-        if now_ms < self._terms_due_ms and model in self._places:
+        if now_ms < self._terms_due_ms and model in self._models:
             return
-        if model not in self._places:
-            self._places[model] = [(lane_name(tier, WeightClass.MEDIUM), model) for tier in TIERS]
+        if model not in self._models:
+            self._models.add(model)
+            self._all_places += [(lane, model) for lane in LANES.values()]
         self._terms_due_ms = now_ms + TERMS_EVERY_MS
-        for each in self._places:
+        for each in sorted(self._models):
             mean_ms = self._queue.mean_service_ms(each) or self._pool.mean_service_ms
             self._queue.pool(each, pool_terms(self._pool.slots, mean_ms, self._pool.budgets_ms))
 
 
 def priority_of(request: Request) -> int:
     """The priority that the profile gives to such a request."""
+    return _priority(request.tier, request.task_type, request.budget_ms)
+
+
+@lru_cache(maxsize=256)  # a run has few kinds of requests, and asks a million times
+def _priority(tier: Tier, task_type: TaskType, budget_ms: int) -> int:
     facts = Facts(
-        tier=request.tier,
+        tier=tier,
         weight_class=WeightClass.MEDIUM,
-        task_type=request.task_type,
-        prompt_tokens=request.prompt_tokens,
-        max_output_tokens=request.output_tokens,
-        latency_budget_ms=request.budget_ms,
+        task_type=task_type,
+        prompt_tokens=0,
+        max_output_tokens=0,
+        latency_budget_ms=budget_ms,
     )
     return make_profile(facts).priority

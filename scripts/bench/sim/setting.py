@@ -6,7 +6,6 @@ import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from qosqueue.policy.terms import TIERS, Tier
 from scripts.bench import report
@@ -17,12 +16,13 @@ from scripts.bench.sim.loop import Outcome, Server, run
 from scripts.bench.sim.shapes import STEADY, Shape, diurnal, spike
 from scripts.bench.sim.slots import Slots
 from scripts.bench.sim.tenants import BUDGETS_MS, DEFAULT_MIX, Mix, Tenant
-from scripts.bench.sim.traces import Row, read, traced
+from scripts.bench.sim.traces import Row, located, read, traced
 from scripts.bench.sim.work import Scale, Work, synthetic
 
 MEASURED = "qosqueue"
 WITH_REDIS = "qosqueue-redis"
 SYNTHETIC = "synthetic"
+FOUND = "a path, or a name in the folder $TRACES (else in ../shared/traces)"
 
 PATTERNS: Mapping[str, Callable[[int], Shape]] = {
     "steady": lambda span_ms: STEADY,
@@ -139,7 +139,12 @@ def setting(
     add = parser.add_argument
     add("--policies", type=_policies, default=tuple(POLICIES), help=f"of: {', '.join(POLICIES)}")
     add("--redis", action="store_true", help=f"measure {WITH_REDIS}: the real scripts in a real server")
-    add("--trace", type=_trace, default=None, help=f"{SYNTHETIC} (default), or a path: Azure's CSV or Mooncake's JSONL")
+    add(
+        "--trace",
+        type=_trace,
+        default=None,
+        help=f"{SYNTHETIC} (default), Azure's CSV or Mooncake's JSONL; {FOUND}",
+    )
     add("--server", choices=("slots", "iterations"), default="slots", help="fixed service, or continuous batching")
     add("--slots", type=whole(1), default=64, help="slots of the pool")
     add("--mean-service-ms", type=whole(1), default=4_000, help="mean service time")
@@ -198,7 +203,7 @@ def _trace(text: str) -> tuple[Row, ...] | None:
     if text == SYNTHETIC:
         return None
     try:
-        return tuple(read(Path(text)))
+        return tuple(read(located(text)))
     except (OSError, ValueError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qosqueue.policy.terms import Tier
+from scripts.bench.machine import REPOSITORY
 from scripts.bench.sim.shapes import STEADY, Shape
 from scripts.bench.sim.tenants import BUDGETS_MS, Tenant
 from scripts.bench.sim.work import Scale, Sent, Work, finished
@@ -33,6 +35,13 @@ class Row(NamedTuple):
     at_ms: float
     prompt_tokens: int
     output_tokens: int
+
+
+def located(name: str) -> Path:
+    """The path if there is such a file, else the file of that name in the folder $TRACES, or in `../shared/traces`."""
+    path = Path(name)
+    folder = os.environ.get("TRACES") or REPOSITORY.parent / "shared" / "traces"
+    return path if path.exists() or not (Path(folder) / path.name).exists() else Path(folder) / path.name
 
 
 def read(path: Path) -> list[Row]:
