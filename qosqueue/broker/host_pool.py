@@ -10,7 +10,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from qosqueue.broker.envelope import PLAIN_BUDGETS_MS
@@ -97,7 +97,8 @@ class HostPool:
             totals[live.replica.model] += live.replica.slots
         for model, count in totals.items():
             mean_ms = self._scripts.mean_service_ms(model) if measured else 0
-            self._scripts.pool(model, pool_terms(count, mean_ms or DEFAULT_COST_MS, PLAIN_BUDGETS_MS, NO_SPARE))
+            terms = pool_terms(count, mean_ms or DEFAULT_COST_MS, PLAIN_BUDGETS_MS)
+            self._scripts.pool(model, replace(terms, spare=NO_SPARE))
 
 
 def _process() -> str:
