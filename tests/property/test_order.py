@@ -305,7 +305,8 @@ def test_a_limit_for_a_time_says_when_it_ends() -> None:
     queue.limit(NOW, name=model_limit("m"), most=0, for_ms=700)
     queue.limit(NOW, name=lane_limit("vip.light"), most=0, for_ms=300)
     request(queue, NOW, "vip", VIP)
-    assert picked(queue, NOW) == Nothing(700)
+    assert picked(queue, NOW) == Nothing(300)
+    assert picked(queue, NOW + 300) == Nothing(400)
     assert tag_of(queue, NOW + 700) == "vip"
 
 

@@ -102,6 +102,20 @@ end
 
 local function up_to(index, score, limit) return call('ZRANGEBYSCORE', P .. index, '-inf', score, 'LIMIT', 0, limit) end
 
+-- Let be picked what a limit held back that was changed or is over.
+local function let_begin(name)
+  if string.sub(name, 1, 2) == 't:' then unpark(string.sub(name, 3)) else ring_under({[name] = true}) end
+end
+
+-- Without limits there is nothing to end: the caller looks before.
+local function end_limits(now, limit)
+  for _, name in ipairs(up_to('ends', now, limit)) do
+    call('ZREM', P .. 'ends', name)
+    call('HDEL', P .. 'limits', name)
+    let_begin(name)
+  end
+end
+
 -- Make up to `limit` moves of each kind that time has brought: four lists of task ids.
 local function move_due(now, limit)
   local woken, joined, relegated, boost_ended = {}, {}, {}, {}
@@ -125,8 +139,8 @@ local function move_due(now, limit)
 end
 
 local function counted(message)
-  local names = {'p:' .. pair(message.lane, message.model), 'm:' .. message.model, 'l:' .. message.lane}
-  if message.tenant ~= '' then names[4] = 't:' .. message.tenant end
+  local names = names_of(pair(message.lane, message.model))
+  if message.tenant ~= '' then names[#names + 1] = 't:' .. message.tenant end
   return names
 end
 
@@ -134,11 +148,27 @@ local function begin_running(message)
   for _, name in ipairs(counted(message)) do call('HINCRBY', P .. 'running', name, 1) end
 end
 
+-- Whoever is idle knows nothing of the limits that the end of an attempt has opened, nor of slots that batch may have
+-- again: wake one slot wherever that lets something begin.
+local function ring_opened(message, running)
+  local opened, names = {}, names_of(pair(message.lane, message.model))
+  for index, told in ipairs(call('HMGET', P .. 'limits', unpack(names))) do
+    local name, most = names[index], string.match(told or '', '^(%d+):')
+    if most and running[name] == most - 1 then opened[name] = true end
+  end
+  local terms = terms_of(message.model)
+  local batch = terms.slots > 0 and terms.slots - running['m:' .. message.model] == terms.spare + 1
+  if batch or next(opened) then ring_under(opened, batch and message.model or nil) end
+end
+
 local function end_lease(message)
   call('ZREM', P .. 'leases', message.tag)
   call('HDEL', message_key(message.tag), 'holder')
+  local running = {}
   for _, name in ipairs(counted(message)) do
-    if call('HINCRBY', P .. 'running', name, -1) <= 0 then call('HDEL', P .. 'running', name) end
+    running[name] = call('HINCRBY', P .. 'running', name, -1)
+    if running[name] <= 0 then call('HDEL', P .. 'running', name) end
   end
+  if call('EXISTS', P .. 'limits', waits_key('batch')) > 0 then ring_opened(message, running) end
   unpark(message.tenant)
 end

@@ -7,34 +7,29 @@
 -- are bounded.
 assert(#ARGV == 5 + ARGV[5], 'dispatch takes as many places as it is told')
 local now = clock()
+local limited = call('EXISTS', P .. 'limits') == 1
+if limited then end_limits(now, C.DUE_PER_PICK) end
 move_due(now, C.DUE_PER_PICK)
 
-local limited = call('EXISTS', P .. 'limits') == 1
 local asked = {waits_key('relegated'), waits_key('batch')}
 for index = 6, #ARGV do asked[index - 3] = waits_key(ARGV[index]) end
 local waits = call('MGET', unpack(asked))
 local some = {live = true, relegated = waits[1], batch = waits[2]}
 
-local passed_over, opens = 0, nil
+local passed_over = 0
 
--- Whether a limit lets nothing more begin under that name; and until when (0: no end is known).
+-- Whether a limit lets nothing more begin under that name.
 local function reached(name)
   if not limited then return false end
   local most, until_ms = string.match(call('HGET', P .. 'limits', name) or '', '^(%d+):(%d+)$')
   if not most or tonumber(until_ms) > 0 and tonumber(until_ms) <= now then return false end
-  if tonumber(call('HGET', P .. 'running', name) or 0) < tonumber(most) then return false end
-  return true, tonumber(until_ms)
+  return tonumber(call('HGET', P .. 'running', name) or 0) >= tonumber(most)
 end
 
 local function is_open(place)
   if not limited then return true end
-  local lane, model = lane_and_model(place)
-  for _, name in ipairs({'p:' .. place, 'm:' .. model, 'l:' .. lane}) do
-    local closed, until_ms = reached(name)
-    if closed then
-      if until_ms > 0 then opens = opens and math.min(opens, until_ms) or until_ms end
-      return false
-    end
+  for _, name in ipairs(names_of(place)) do
+    if reached(name) then return false end
   end
   return true
 end
@@ -129,7 +124,8 @@ if not message then
   if passed_over >= C.PARKED_PER_PICK then again = 1 end
   if any then
     again = math.min(again or C.LOOK_AGAIN_MS, C.LOOK_AGAIN_MS)
-    if opens then again = math.min(again, opens - now) end
+    local _, ends = first_score(P .. 'ends')
+    if ends then again = math.min(again, math.max(1, ends - now)) end
   end
   local _, eta = first_score(P .. 'later')
   if eta then again = math.min(again or math.huge, math.max(1, eta - now)) end

@@ -9,15 +9,9 @@ if ARGV[3] == '' then
 else
   call('HSET', P .. 'limits', name, ARGV[3] .. ':' .. (length > 0 and whole(now + length) or '0'))
 end
-if string.sub(name, 1, 2) == 't:' then
-  unpark(string.sub(name, 3))
-  return
+if ARGV[3] ~= '' and length > 0 then
+  call('ZADD', P .. 'ends', now + length, name)
+else
+  call('ZREM', P .. 'ends', name)
 end
-local rung = {}
-for _, row in ipairs(call('HKEYS', P .. 'depth')) do
-  local place = place_of(row)
-  if not rung[place] then
-    rung[place] = true
-    ring(place)
-  end
-end
+let_begin(name)

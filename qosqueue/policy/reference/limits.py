@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qosqueue.policy.ordered_set import OrderedSet
 from qosqueue.policy.reference.message import Place
 
 
@@ -49,28 +50,41 @@ class Limits:
 
     def __init__(self) -> None:
         self.limits: dict[str, Limit] = {}
+        self.ends = OrderedSet()
         self.running: dict[str, int] = {}
 
-    def reached(self, now: int, name: str) -> Limit | None:
-        """The limit of that name if it lets nothing more begin now."""
+    def put(self, name: str, limit: Limit | None) -> None:
+        """Set the limit of a name, or lift it."""
+        self.ends.remove(name)
+        if limit is None:
+            self.limits.pop(name, None)
+            return
+        self.limits[name] = limit
+        if limit.until:
+            self.ends.add(name, limit.until)
+
+    def reached(self, now: int, name: str) -> bool:
+        """Whether a limit lets nothing more begin under that name now."""
         limit = self.limits.get(name)
-        if limit is None or 0 < limit.until <= now or self.running.get(name, 0) < limit.most:
-            return None
-        return limit
+        return limit is not None and not 0 < limit.until <= now and self.running.get(name, 0) >= limit.most
 
     def begin(self, place: Place, tenant: str) -> None:
         """Count an attempt."""
         for name in self._counted(place, tenant):
             self.running[name] = self.running.get(name, 0) + 1
 
-    def end(self, place: Place, tenant: str) -> None:
-        """Count it no more."""
+    def end(self, place: Place, tenant: str) -> set[str]:
+        """Count it no more; the names under which that was one too many, and another may begin now."""
+        opened = set()
         for name in self._counted(place, tenant):
             left = self.running.get(name, 0) - 1
             if left > 0:
                 self.running[name] = left
             else:
                 self.running.pop(name, None)
+            if name in self.limits and left == self.limits[name].most - 1:
+                opened.add(name)
+        return opened
 
     def _counted(self, place: Place, tenant: str) -> tuple[str, ...]:
         return (*names_of(place), tenant_limit(tenant)) if tenant else names_of(place)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qosqueue.policy import order
+from qosqueue.policy.ordered_set import OrderedSet
 from qosqueue.policy.reference.limits import names_of, tenant_limit
 from qosqueue.policy.reference.message import Message, Place, Row, Stand
 from qosqueue.policy.reference.standing import Standing
@@ -33,7 +34,6 @@ class Pick:
         self._standing = standing
         self._messages = messages
         self._passed_over = 0
-        self._opens: int | None = None
 
     def first(self, places: Sequence[Place]) -> Message | None:
         """The message to lease, still in its row."""
@@ -63,23 +63,17 @@ class Pick:
             waits.append(1)
         if any(self._standing.waits_at(place) for place in places):
             waits.append(order.LOOK_AGAIN_MS)
-            if self._opens is not None:
-                waits.append(self._opens - self._now)
-        first = self._standing.later.first()
-        if first is not None:
-            waits.append(max(1, first[0] - self._now))
+            waits += self._until(self._standing.limits.ends)
+        waits += self._until(self._standing.later)
         return min(waits) if waits else None
 
     def _is_open(self, place: Place) -> bool:
-        if not self._standing.waits_at(place):
-            return False
-        for name in names_of(place):
-            limit = self._standing.limits.reached(self._now, name)
-            if limit is not None:
-                if limit.until:
-                    self._opens = limit.until if self._opens is None else min(self._opens, limit.until)
-                return False
-        return True
+        limits = self._standing.limits
+        return self._standing.waits_at(place) and not any(limits.reached(self._now, name) for name in names_of(place))
+
+    def _until(self, instants: OrderedSet) -> list[int]:
+        first = instants.first()
+        return [] if first is None else [max(1, first[0] - self._now)]
 
     def _head(self, stand: Stand, places: Sequence[Place], *, oldest: bool = False) -> _Head | None:
         """The first of a kind; `oldest` counts only its age, not its tier."""
@@ -95,7 +89,7 @@ class Pick:
                     best = _Head(score, row, head[1])
             if best is None or not best.tenant:
                 return best
-            if self._standing.limits.reached(self._now, tenant_limit(best.tenant)) is None:
+            if not self._standing.limits.reached(self._now, tenant_limit(best.tenant)):
                 return best
             if self._passed_over >= order.PARKED_PER_PICK:
                 return None

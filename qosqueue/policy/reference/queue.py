@@ -235,14 +235,7 @@ class ReferenceQueue:
 
     def limit(self, now: int, *, name: str, most: int | None, for_ms: int = 0) -> None:
         """Let at most `most` attempts run under a name (see limits.py), for so long (0: for good); None lifts it."""
-        if most is None:
-            self.standing.limits.limits.pop(name, None)
-        else:
-            self.standing.limits.limits[name] = Limit(most, now + for_ms if for_ms else 0)
-        if name.startswith("t:"):
-            self.standing.unpark(name[2:])
-        else:
-            self.standing.ring_all()
+        self.standing.limit(name, None if most is None else Limit(most, now + for_ms if for_ms else 0))
 
     def share(self, organisation: str, share: Share | None) -> None:
         """What an organisation was promised (None: nothing of its own any more); counts from its next request on (see
@@ -290,8 +283,7 @@ class ReferenceQueue:
     def _leave_lease(self, message: Message) -> None:
         self.leases.remove(message.tag)
         message.holder = None
-        self.standing.limits.end((message.lane, message.model), message.tenant)
-        self.standing.unpark(message.tenant)
+        self.standing.end(message)
 
     def _take_out(self, message: Message) -> None:
         if message.state is State.QUEUED:

@@ -13,7 +13,7 @@ from qosqueue.policy import order
 from qosqueue.policy.order import PoolTerms
 from qosqueue.policy.ordered_set import OrderedSet
 from qosqueue.policy.reference.claims import Claims
-from qosqueue.policy.reference.limits import Limits
+from qosqueue.policy.reference.limits import Limit, Limits, model_limit, names_of
 from qosqueue.policy.reference.message import Aged, Message, Place, Stand, State
 from qosqueue.policy.reference.rows import Rows
 
@@ -61,7 +61,9 @@ class Standing:
         self._unstand(message)
 
     def move_due(self, now: int, limit: int) -> Aged:
-        """Make up to `limit` moves of each kind: ETA reached, and the rest."""
+        """Make up to `limit` moves of each kind: limits that end, ETA reached, and the rest."""
+        for name in self.limits.ends.up_to(now, limit):
+            self.limit(name, None)
         woken: list[str] = []
         joined: list[str] = []
         relegated: list[str] = []
@@ -79,6 +81,23 @@ class Standing:
                 (relegated if message.stand is Stand.RELEGATED else joined).append(message.task)
         return Aged(tuple(woken), tuple(joined), tuple(relegated), tuple(boost_ended))
 
+    def limit(self, name: str, limit: Limit | None) -> None:
+        """Set or lift a limit, and let be picked what it held back."""
+        self.limits.put(name, limit)
+        if name.startswith("t:"):
+            self.unpark(name[2:])
+        else:
+            self.ring_under({name})
+
+    def end(self, message: Message) -> None:
+        """One attempt at a message runs no more. Whoever is idle knows nothing of the limits that it has opened, nor of
+        slots that batch may have again: wake one slot wherever that lets something begin."""
+        opened = self.limits.end((message.lane, message.model), message.tenant)
+        terms = self.terms(message.model)
+        left = terms.slots - self.limits.running.get(model_limit(message.model), 0)
+        self.ring_under(opened, message.model if terms.slots and left == terms.spare + 1 else None)
+        self.unpark(message.tenant)
+
     def unpark(self, tenant: str) -> None:
         """A tenant may be picked again: one of its slots is free, or its limit was changed."""
         for _, lane, model in self.rows.unpark(tenant):
@@ -88,9 +107,14 @@ class Standing:
         """Wake one slot that waits for a place."""
         self.bells[place] = min(self.bells.get(place, 0) + 1, BELL_DEPTH)
 
-    def ring_all(self) -> None:
-        """Wake a slot for every place where something waits."""
-        for place in {(lane, model) for _, lane, model in self.rows.depth}:
+    def ring_under(self, names: set[str], batch_of: str | None = None) -> None:
+        """Wake a slot for every place where something waits under one of these names, or batch for that model."""
+        rows = self.rows.depth
+        for place in {
+            (lane, model)
+            for stand, lane, model in rows
+            if (stand is Stand.BATCH and model == batch_of) or not names.isdisjoint(names_of((lane, model)))
+        }:
             self.ring(place)
 
     def waits_at(self, place: Place) -> bool:
