@@ -39,6 +39,8 @@ from qosqueue.policy.terms import LANES, SYSTEM_LANE
 
 PURGE_AT_ONCE = 1000
 REAP_AT_ONCE = 100
+# The consumer's loop stands still meanwhile.
+REAP_S = 0.05
 GONE = 1
 OUR_LANES = frozenset((*LANES, SYSTEM_LANE))
 
@@ -315,7 +317,10 @@ class Channel(stock.Channel):
         if now - self._reaped_at < self.lease_ms / 3000:
             return
         self._reaped_at = now
-        reaped = self.scripts.reap(limit=REAP_AT_ONCE)
+        swept = reaped = self.scripts.reap(limit=REAP_AT_ONCE)
+        while swept.is_full(REAP_AT_ONCE) and monotonic() < now + REAP_S:
+            swept = self.scripts.reap(limit=REAP_AT_ONCE)
+            reaped += swept
         if reaped.requeued or reaped.dead:
             log.warning("leases were lost", queued_again=list(reaped.requeued), dead_letters=list(reaped.dead))
 

@@ -312,7 +312,7 @@ def test_a_limit_for_a_time_says_when_it_ends() -> None:
 
 def test_tenants_at_their_limit_are_passed_over_in_bounded_steps() -> None:
     queue = with_pool(slots=64)
-    for number in range(order.PARKED_PER_PICK + 2):
+    for number in range(order.PASSED_OVER_PER_PICK + 2):
         tenant = f"tenant{number:02}"
         queue.limit(NOW, name=tenant_limit(tenant), most=0)
         request(queue, NOW + number, f"t{number}", tenant=tenant)

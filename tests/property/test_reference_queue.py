@@ -101,6 +101,7 @@ class Promises(RuleBasedStateMachine):
         assert picked.fence > self.highest.get(picked.tag, 0)
         assert picked.payload == f"of {picked.tag}"
         assert self.queue.messages[picked.tag].arrival <= self.now, "nothing runs before its ETA"
+        assert self.queue.messages[picked.tag].expires == 0 or self.queue.messages[picked.tag].expires > self.now
         self.highest[picked.tag] = picked.fence
         self.charged[picked.tag] = self.charged.get(picked.tag, 0) + 1
         self.deliveries.append(picked)
@@ -175,6 +176,7 @@ class Promises(RuleBasedStateMachine):
         self.forget_limits_that_have_ended()
         for message in self.queue.messages.values():
             if message.state is State.QUEUED and message.stand is not Stand.LATER:
+                assert message.stand is not Stand.EXPIRED or message.expires <= self.now
                 assert not message.due or message.due > self.now
 
     @rule(name=st.sampled_from(LIMITED), most=st.one_of(st.none(), st.integers(0, 2)), for_ms=st.sampled_from([0, 300]))
@@ -195,7 +197,8 @@ class Promises(RuleBasedStateMachine):
         return not 0 < until <= self.now and self._running(name) >= most
 
     def _runnable(self, message: Message) -> bool:
-        return message.state is State.QUEUED and message.stand is not Stand.LATER
+        in_time = not message.expires or message.expires > self.now
+        return message.state is State.QUEUED and message.stand is not Stand.LATER and in_time
 
     def _may_run(self, message: Message) -> bool:
         """Whether nothing but the want of a slot keeps it from running."""

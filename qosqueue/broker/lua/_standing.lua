@@ -3,8 +3,12 @@ local function tier_of(priority)
   return priority <= C.TIER_LAST[1] and 0 or priority <= C.TIER_LAST[2] and 1 or 2
 end
 
+-- Past its time to live: it must not run any more.
+local function is_late(now, message) return message.expires > 0 and message.expires <= now end
+
 -- The stand of a message, and the instant at which time changes it (0: never).
 local function stand_of(now, message)
+  if is_late(now, message) then return 'expired', 0 end
   if message.eta > now then return 'later', 0 end
   if message.budget_ms == 0 then return 'live', 0 end
   local joins = message.arrival + math.floor(message.budget_ms / C.SHARE_OF_BATCH_WINDOW)
@@ -47,6 +51,10 @@ local function stand(now, message)
     call('ZADD', P .. 'later', message.eta, message.tag)
     return
   end
+  if message.stand == 'expired' then
+    message.due = 0
+    return
+  end
   message.eta = 0
   local boosted = message.boost_until > now
   message.score = score_of(now, message, boosted and message.boost or message.priority)
@@ -69,9 +77,17 @@ local function unstand(message)
     call('ZREM', P .. 'later', message.tag)
     return
   end
+  if message.stand == 'expired' then return end
   if message.due > 0 then call('ZREM', P .. 'due', message.tag) end
   leave_row(message)
   if message.stand == 'live' then remove_claim(message) end
+end
+
+-- Pass over for good what is past its time to live: it stays where the next sweep finds it.
+local function expire(message)
+  unstand(message)
+  message.stand, message.due = 'expired', 0
+  save(message, 'stand', 'due')
 end
 
 -- Without writing down how it stands.
@@ -129,7 +145,7 @@ local function move_due(now, limit)
         save_standing(message)
         local list = index == 'later' and woken or before == message.stand and boost_ended
           or message.stand == 'relegated' and relegated or joined
-        list[#list + 1] = message.task
+        if message.stand ~= 'expired' or list == woken then list[#list + 1] = message.task end
       else
         drop_orphan(tag, '')
       end

@@ -1,8 +1,8 @@
 """Which message runs next on a free slot?
 
-Eligible first: places under none of their limits, tenants below theirs. Then the order: what relegated work is owed,
-else the first live message, else the first relegated one; and if nobody online wants the slot, batch, behind a few
-slots that stay free for whoever comes.
+Eligible first: places under none of their limits, tenants below theirs, messages in their time to live. Then the order:
+what relegated work is owed, else the first live message, else the first relegated one; and if nobody online wants the
+slot, batch, behind a few slots that stay free for whoever comes.
 """
 
 from __future__ import annotations
@@ -38,28 +38,24 @@ class Pick:
     def first(self, places: Sequence[Place]) -> Message | None:
         """The message to lease, still in its row."""
         open_places = [place for place in places if self._is_open(place)]
-        relegated = self._head(Stand.RELEGATED, open_places, oldest=True)
+        relegated = self._message(Stand.RELEGATED, open_places, oldest=True)
         credit = self._standing.credit
-        if relegated is not None and credit.get(relegated.row[2], 0) > 0:
-            message = self._message(relegated)
-            credit[message.model] -= message.cost_ms
-            return message
-        live = self._head(Stand.LIVE, open_places)
+        if relegated is not None and credit.get(relegated.model, 0) > 0:
+            credit[relegated.model] -= relegated.cost_ms
+            return relegated
+        live = self._message(Stand.LIVE, open_places)
         if live is not None:
-            message = self._message(live)
             if relegated is not None:
-                self._owe(relegated.row[2], message.cost_ms)
-            return message
+                self._owe(relegated.model, live.cost_ms)
+            return live
         if relegated is not None:
-            best = self._head(Stand.RELEGATED, open_places)
-            return None if best is None else self._message(best)
-        batch = self._head(Stand.BATCH, [place for place in open_places if self._has_spare(place[1])])
-        return None if batch is None else self._message(batch)
+            return self._message(Stand.RELEGATED, open_places)
+        return self._message(Stand.BATCH, [place for place in open_places if self._has_spare(place[1])])
 
     def retry_after_ms(self, places: Sequence[Place]) -> int | None:
         """When to look again, after nothing was found."""
         waits = []
-        if self._passed_over >= order.PARKED_PER_PICK:
+        if self._passed_over >= order.PASSED_OVER_PER_PICK:
             waits.append(1)
         if any(self._standing.waits_at(place) for place in places):
             waits.append(order.LOOK_AGAIN_MS)
@@ -91,7 +87,7 @@ class Pick:
                 return best
             if not self._standing.limits.reached(self._now, tenant_limit(best.tenant)):
                 return best
-            if self._passed_over >= order.PARKED_PER_PICK:
+            if self._passed_over >= order.PASSED_OVER_PER_PICK:
                 return None
             self._passed_over += 1
             self._standing.rows.park(best.row, best.tenant)
@@ -106,5 +102,14 @@ class Pick:
         credit = self._standing.credit
         credit[model] = min(credit.get(model, 0) + (served_ms * order.FLOOR_Q10 >> 10), most)
 
-    def _message(self, head: _Head) -> Message:
-        return self._messages[self._standing.rows.first_of(head.row, head.tenant)]
+    def _message(self, stand: Stand, places: Sequence[Place], *, oldest: bool = False) -> Message | None:
+        """The first of a kind that is still in its time to live."""
+        while (head := self._head(stand, places, oldest=oldest)) is not None:
+            message = self._messages[self._standing.rows.first_of(head.row, head.tenant)]
+            if not message.is_late(self._now):
+                return message
+            if self._passed_over >= order.PASSED_OVER_PER_PICK:
+                break
+            self._passed_over += 1
+            self._standing.expire(message)
+        return None

@@ -60,6 +60,11 @@ class Standing:
         self.expiry.remove(message.tag)
         self._unstand(message)
 
+    def expire(self, message: Message) -> None:
+        """Pass over for good what is past its time to live: it stays where the next sweep finds it."""
+        self._unstand(message)
+        message.stand, message.due = Stand.EXPIRED, 0
+
     def move_due(self, now: int, limit: int) -> Aged:
         """Make up to `limit` moves of each kind: limits that end, ETA reached, and the rest."""
         for name in self.limits.ends.up_to(now, limit):
@@ -77,7 +82,7 @@ class Standing:
             self._restand(now, message)
             if before is message.stand:
                 boost_ended.append(message.task)
-            else:
+            elif message.stand is not Stand.EXPIRED:
                 (relegated if message.stand is Stand.RELEGATED else joined).append(message.task)
         return Aged(tuple(woken), tuple(joined), tuple(relegated), tuple(boost_ended))
 
@@ -146,6 +151,9 @@ class Standing:
             message.due = 0
             self.later.add(message.tag, message.eta)
             return
+        if message.stand is Stand.EXPIRED:
+            message.due = 0
+            return
         message.eta = 0
         message.score = self._score(now, message, priority)
         if message.boost_until > now:
@@ -161,6 +169,7 @@ class Standing:
     def _unstand(self, message: Message) -> None:
         if message.stand is Stand.LATER:
             self.later.remove(message.tag)
+        if message.stand not in SHOWN:
             return
         self.due.remove(message.tag)
         self.rows.leave(message)
@@ -183,6 +192,8 @@ class Standing:
 
 def _stand_of(now: int, message: Message) -> tuple[Stand, int]:
     """The stand of a message, and the instant at which time changes it (0: never)."""
+    if message.is_late(now):
+        return Stand.EXPIRED, 0
     if message.eta > now:
         return Stand.LATER, 0
     if not message.budget_ms:
