@@ -114,7 +114,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(
         whiches=st.lists(RECENT, min_size=1, max_size=4, unique=True),
-        outcome=st.sampled_from(["done", "requeue", "dead"]),
+        outcome=st.sampled_from(["done", "void", "requeue", "dead"]),
     )
     def settle(self, whiches: list[int], outcome: Any) -> None:
         for which in whiches:

@@ -107,7 +107,7 @@ class Promises(RuleBasedStateMachine):
         self.deliveries.append(picked)
         return True
 
-    @rule(which=st.integers(0, 9), outcome=st.sampled_from(["done", "requeue", "dead"]))
+    @rule(which=st.integers(0, 9), outcome=st.sampled_from(["done", "void", "requeue", "dead"]))
     def settles(self, which: int, outcome: Any) -> None:
         if not self.deliveries:
             return

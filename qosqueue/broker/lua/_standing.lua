@@ -109,6 +109,13 @@ local function leave_queue(message)
   unstand(message)
 end
 
+-- It leaves the queue without service: its contract pays nothing for it.
+local function drop(message)
+  leave_queue(message)
+  give_back(0, message, message.cost_ms)
+  forget(message)
+end
+
 -- What an index still names but whose message is gone (a key that somebody deleted) must not stop anybody for ever.
 local function drop_orphan(tag, lane)
   for _, index in ipairs({'expiry', 'leases', 'dead', 'later', 'due', 'arrivals:' .. lane}) do

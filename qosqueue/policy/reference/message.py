@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Literal
+
+Outcome = Literal["done", "void", "requeue", "dead"]
+"""How an attempt ends: served; over without service, which teaches nothing and costs no contract anything; to be tried
+again; to be kept aside."""
 
 
 class State(StrEnum):

@@ -7,13 +7,12 @@ Every method is the twin of the script of the same name: same arguments, same re
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 from qosqueue.policy import order
 from qosqueue.policy.ordered_set import OrderedSet
 from qosqueue.policy.reference.claims import Account, Share
 from qosqueue.policy.reference.limits import Limit
-from qosqueue.policy.reference.message import Aged, Delivery, Message, Nothing, Place, Reaped, State
+from qosqueue.policy.reference.message import Aged, Delivery, Message, Nothing, Outcome, Place, Reaped, State
 from qosqueue.policy.reference.pick import Pick
 from qosqueue.policy.reference.standing import Standing
 
@@ -115,7 +114,7 @@ class ReferenceQueue:
         """For each (tag, fence): 0 lost, 1 held, 2 held but cancelled by its tenant."""
         return [self._renew_one(now + lease_ms, tag, fence) for tag, fence in leases]
 
-    def settle(self, now: int, *, tag: str, fence: int, outcome: Literal["done", "requeue", "dead"]) -> int:
+    def settle(self, now: int, *, tag: str, fence: int, outcome: Outcome) -> int:
         """End one attempt: 0 stale, 1 as asked, 2 was to be requeued but its tenant had cancelled it."""
         message = self._held(tag, fence)
         if message is None:
@@ -129,10 +128,15 @@ class ReferenceQueue:
             message.state = State.DEAD
             self.dead.add(tag, now)
             return 1
+        unused_ms = message.cost_ms
         if outcome == "done":
-            self._learn(message, max(0, now - message.started))
+            actual_ms = max(0, now - message.started)
+            unused_ms -= min(actual_ms, order.LARGEST_COST_MS)
+            if not message.cancel:
+                self._learn(message, actual_ms)
+        self._give_back(now, message, unused_ms)
         self._forget(message)
-        return 1 if outcome == "done" else 2
+        return 2 if outcome == "requeue" else 1
 
     def withdraw(self, *, task: str) -> int:
         """Take a message back: 0 unknown, 1 it is gone, 2 it runs and its holder was told to stop."""
@@ -143,8 +147,11 @@ class ReferenceQueue:
         if message.state is State.LEASED:
             message.cancel = True
             return 2
-        self._take_out(message)
-        self._forget(message)
+        if message.state is State.QUEUED:
+            self._drop(message)
+        else:
+            self.dead.remove(message.tag)
+            self._forget(message)
         return 1
 
     def rerank(
@@ -214,8 +221,7 @@ class ReferenceQueue:
                 fences.append(message.fence)
         late = [self.messages[tag] for tag in self.standing.expiry.up_to(now, limit)]
         for message in late:
-            self.standing.leave(message)
-            self._forget(message)
+            self._drop(message)
         expired = tuple(message.task for message in late)
         return Reaped(tuple(requeued), tuple(dead), expired, tuple(withdrawn), tuple(fences))
 
@@ -228,9 +234,7 @@ class ReferenceQueue:
         arrivals = self.standing.arrivals.get(lane)
         tags = [] if arrivals is None else arrivals.up_to(order.TIER_STEP, limit)
         for tag in tags:
-            message = self.messages[tag]
-            self.standing.leave(message)
-            self._forget(message)
+            self._drop(self.messages[tag])
         return len(tags)
 
     def limit(self, now: int, *, name: str, most: int | None, for_ms: int = 0) -> None:
@@ -285,11 +289,14 @@ class ReferenceQueue:
         message.holder = None
         self.standing.end(message)
 
-    def _take_out(self, message: Message) -> None:
-        if message.state is State.QUEUED:
-            self.standing.leave(message)
-        else:
-            self.dead.remove(message.tag)
+    def _drop(self, message: Message) -> None:
+        """It leaves the queue without service: its contract pays nothing for it."""
+        self.standing.leave(message)
+        self._give_back(0, message, message.cost_ms)
+        self._forget(message)
+
+    def _give_back(self, now: int, message: Message, unused_ms: int) -> None:
+        self.standing.claims.give_back(now, message, self.standing.terms(message.model), unused_ms)
 
     def _forget(self, message: Message) -> None:
         del self.messages[message.tag]
