@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qosqueue.policy import order
-from qosqueue.policy.reference.limits import lane_limit, model_limit, place_limit, tenant_limit
+from qosqueue.policy.reference.limits import lane_limit, model_limit, place_limit, tenant_limit, tier_limit
 from qosqueue.policy.reference.message import Delivery, Nothing, Place
 from qosqueue.policy.reference.queue import ReferenceQueue
 from tests.support.messages import submission
@@ -33,6 +33,7 @@ def rung(queue: ReferenceQueue) -> set[Place]:
         (place_limit(*PLACE), {PLACE}),
         (model_limit("m"), {PLACE, OTHER_LANE}),
         (lane_limit("vip.light"), {PLACE, OTHER_MODEL}),
+        (tier_limit("vip"), {PLACE, OTHER_MODEL}),
     ],
 )
 @pytest.mark.parametrize("how", ["done", "requeue", "dead", "reap"])
@@ -85,7 +86,16 @@ def test_a_slot_under_a_limit_that_still_holds_wakes_nobody() -> None:
     assert rung(queue) == {PLACE}
 
 
-@pytest.mark.parametrize("name", [tenant_limit("a"), lane_limit("vip.light"), model_limit("m"), place_limit(*PLACE)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        tenant_limit("a"),
+        lane_limit("vip.light"),
+        model_limit("m"),
+        place_limit(*PLACE),
+        tier_limit("vip"),
+    ],
+)
 @pytest.mark.parametrize("by", ["pick", "sweep"])
 def test_a_limit_for_a_time_ends_for_what_waited_behind_it(name: str, by: str) -> None:
     queue = ReferenceQueue()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from qosqueue.policy import order
-from qosqueue.policy.reference.limits import lane_limit, model_limit, names_of, place_limit, tenant_limit
+from qosqueue.policy.reference.limits import lane_limit, model_limit, names_of, place_limit, tenant_limit, tier_limit
 from qosqueue.policy.reference.message import Delivery, Message, Nothing, Place, Reaped, Stand, State
 from qosqueue.policy.reference.queue import ReferenceQueue
 from tests.support.messages import submission
@@ -20,6 +20,7 @@ LIMITED = [
     *(tenant_limit(tenant) for tenant in TENANTS[1:]),
     *(lane_limit(lane) for lane, _ in PLACES[1:3]),
     *(model_limit(model) for model in "mn"),
+    tier_limit("basic"),
     *(place_limit(*place) for place in PLACES[:2]),
 ]
 # Batch fills two of the three slots of the model m.

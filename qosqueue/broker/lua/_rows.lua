@@ -46,10 +46,11 @@ local function leave_row(message)
   count(message.stand, place, -1)
 end
 
--- The limits that hold for every message of a place.
+-- The limits that hold for every message of a place. The tier is its lane's, what stands before the first dot.
 local function names_of(place)
   local lane, model = lane_and_model(place)
-  return {'p:' .. place, 'm:' .. model, 'l:' .. lane}
+  local tier = string.match(lane, '^([^.]+)%.')
+  return {'p:' .. place, 'm:' .. model, 'l:' .. lane, tier and 'c:' .. tier}
 end
 
 -- Wake a slot for every place where something waits under one of these names, or batch for that model.

@@ -39,10 +39,18 @@ def place_limit(lane: str, model: str) -> str:
     return f"p:{len(lane.encode())}:{lane}:{model}"
 
 
-def names_of(place: Place) -> tuple[str, str, str]:
-    """The limits that hold for every message of a place."""
+def tier_limit(tier: str) -> str:
+    """Name of a tier's limit over all its lanes and models: its bulkhead."""
+    return f"c:{tier}"
+
+
+def names_of(place: Place) -> tuple[str, ...]:
+    """The limits that hold for every message of a place. The tier is its lane's, what stands before the first dot: a
+    boost, or another priority, never takes a message out of its bulkhead."""
     lane, model = place
-    return place_limit(lane, model), model_limit(model), lane_limit(lane)
+    names = place_limit(lane, model), model_limit(model), lane_limit(lane)
+    tier, dot, _ = lane.partition(".")
+    return (*names, tier_limit(tier)) if tier and dot else names
 
 
 class Limits:
