@@ -6,7 +6,7 @@
 -- Atomic: a message is leased to exactly one holder, and limits hold. O(places + log n); moves, and tenants and expired
 -- messages passed over, are bounded. What has expired is left to reap, which tells of it.
 assert(#ARGV == 5 + ARGV[5], 'dispatch takes as many places as it is told')
-local now = clock()
+local now, lease_ms, warm = clock(), number_at(2, 0, C.LONGEST_MS), number_at(4, 0, tonumber(ARGV[5]))
 local limited = call('EXISTS', P .. 'limits') == 1
 if limited then end_limits(now, C.DUE_PER_PICK) end
 move_due(now, C.DUE_PER_PICK)
@@ -113,7 +113,7 @@ local function first_among(from, to)
   return message_of('batch', spare)
 end
 
-local message = first_among(1, tonumber(ARGV[4])) or first_among(ARGV[4] + 1, tonumber(ARGV[5]))
+local message = first_among(1, warm) or first_among(warm + 1, tonumber(ARGV[5]))
 if outdated then waits = call('MGET', unpack(asked)) end
 
 if not message then
@@ -135,7 +135,7 @@ if not message then
   return again or -1
 end
 
-local until_ms = now + ARGV[2]
+local until_ms = now + lease_ms
 leave_queue(message)
 message.fence = message.fence + 1
 call('HSET', message_key(message.tag), 'state', 'leased', 'fence', message.fence, 'attempts', message.attempts + 1,

@@ -7,6 +7,7 @@ Every method is the twin of the script of the same name: same arguments, same re
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import get_args
 
 from qosqueue.policy import order
 from qosqueue.policy.ordered_set import OrderedSet
@@ -49,6 +50,9 @@ class ReferenceQueue:
         payload: str,
     ) -> int:
         """Queue one message: 1, or 0 if the tag is known. `cost_ms` 0: the sender does not know."""
+        _checked(priority=(priority, 0, 9), max_attempts=(max_attempts, 1, order.LONGEST_MS))
+        figures = {"budget_ms": budget_ms, "cost_ms": cost_ms, "delay_ms": delay_ms, "ttl_ms": ttl_ms}
+        _checked(**{name: (value, 0, order.LONGEST_MS) for name, value in figures.items()})
         if tag in self.messages:
             return 0
         self.standing.number += 1
@@ -116,6 +120,8 @@ class ReferenceQueue:
 
     def settle(self, now: int, *, tag: str, fence: int, outcome: Outcome) -> int:
         """End one attempt: 0 stale, 1 as asked, 2 was to be requeued but its tenant had cancelled it."""
+        if outcome not in get_args(Outcome):
+            raise ValueError(f"outcome: one of {', '.join(get_args(Outcome))} expected, got {outcome!r}")
         message = self._held(tag, fence)
         if message is None:
             return 0
@@ -171,6 +177,9 @@ class ReferenceQueue:
         (0 ends a boost); `charge` decides its penalty afresh, with the shares of now, for what was
         claimed before it when it joined.
         """
+        given = {"priority": (priority, 9), "boost": (boost, 9)}
+        given |= {"budget_ms": (budget_ms, order.LONGEST_MS), "boost_ms": (boost_ms, order.LONGEST_MS)}
+        _checked(**{name: (value, 0, most) for name, (value, most) in given.items() if value is not None})
         message = self.messages.get(self.tasks.get(task, ""))
         if message is None or message.state is not State.QUEUED:
             return 0
@@ -239,6 +248,7 @@ class ReferenceQueue:
 
     def limit(self, now: int, *, name: str, most: int | None, for_ms: int = 0) -> None:
         """Let at most `most` attempts run under a name (see limits.py), for so long (0: for good); None lifts it."""
+        _checked(most=(most or 0, 0, order.LONGEST_MS), for_ms=(for_ms, 0, order.LONGEST_MS))
         self.standing.limit(name, None if most is None else Limit(most, now + for_ms if for_ms else 0))
 
     def share(self, organisation: str, share: Share | None) -> None:
@@ -302,3 +312,10 @@ class ReferenceQueue:
         del self.messages[message.tag]
         if self.tasks.get(message.task) == message.tag:
             del self.tasks[message.task]
+
+
+def _checked(**figures: tuple[int, int, int]) -> None:
+    """Each figure with its least and most; nothing is changed when one is out of its bounds."""
+    for name, (value, least, most) in figures.items():
+        if not least <= value <= most:
+            raise ValueError(f"{name}: {least} to {most} expected, got {value}")
