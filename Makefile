@@ -19,11 +19,11 @@ PACKAGES := qosqueue qosqueue_workers qosqueue_web qosqueue_migrations
 METADATA := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up doctor test test-redis test-celery lint format types bench bench-all rivals constraints clean
+.PHONY: help venv demo up doctor test test-redis test-differential test-celery lint format types bench bench-all rivals constraints clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.dev ## Make .venv with everything for work on the code
 
@@ -44,6 +44,9 @@ test: $(VENV)/.dev ## Run all tests; the policy must be covered completely
 test-redis: $(VENV)/.dev ## Run the tests of the scripts and of the transport on the redis-server of this machine
 	BROKER_BINARY=redis-server $(BIN)/python -m pytest $(SHARED) tests/differential tests/integration/test_transport.py \
 		tests/integration/test_celery_worker.py $(ARGS)
+
+test-differential: $(VENV)/.dev ## Run 50,000 commands on scripts and reference and compare all states, 15 min (STEPS=...)
+	TEST_STEPS=$(or $(STEPS),50000) $(BIN)/python -m pytest tests/differential $(ARGS)
 
 test-celery: $(VENV)/.run ## Run Celery's and Kombu's own tests through the transport, 20 min (ARGS="-k canvas")
 	@$(BIN)/python -m scripts.celery_suite $(ARGS)

@@ -64,18 +64,22 @@ def lanes_of(settings: Settings, models: list[Model]) -> list[str]:
     return [lane_name(tier, weight) for tier in TIERS for weight in weights]
 
 
-def register_tasks(app: Celery, runner: AttemptRunner) -> None:
+def register_tasks(app: Celery, runner: AttemptRunner, table: LeaseTable) -> None:
     """The tasks that requests are sent to."""
 
     @app.task(name=INFER_TASK, bind=True, shared=False)
     def infer(task: Any, request: dict[str, Any]) -> None:
         # Stock Kombu (the fifo baseline) has no fences: there every delivery is the first.
+        fence, served = getattr(task.request, "qos_fence", None) or 1, False
         try:
-            runner.run(request, getattr(task.request, "qos_fence", None) or 1)
+            served = runner.run(request, fence)
         except (StoreUnavailable, redis.RedisError) as error:
             # The outcome is not written down: the message goes back to its place and runs again.
             log.error("an outcome could not be written down", request=request["id"], error=str(error))
             raise Reject(str(error), requeue=True) from error
+        finally:
+            if not served:
+                table.served_nothing(request["id"], fence)
 
 
 def make_lane(
@@ -110,7 +114,7 @@ def serve(
         lambda: connect(settings), settings.group, lease_ms=settings.lease_ms, capacity=slots, on_stop=runner.stop
     )
     app = make_celery(settings, lease_table=table)
-    register_tasks(app, runner)
+    register_tasks(app, runner, table)
     app.steps["worker"].add(FastLaneStep)
     lanes = lanes_of(settings, models)
     presence = Presence(services.replicas, worker, engines, slots, gpu.name if isinstance(gpu, GpuBinding) else None)

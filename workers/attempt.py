@@ -55,12 +55,15 @@ class AttemptRunner:
         self._running: dict[str, _Running] = {}
         self._lock = threading.Lock()
 
-    def run(self, request: dict[str, Any], fence: int) -> None:
-        """Run one attempt to its end, with its last word said. Raises StoreUnavailable or redis.RedisError if its
-        outcome could not be written down: then the message must stay unsettled, and comes back when its lease ends."""
+    def run(self, request: dict[str, Any], fence: int) -> bool:
+        """Run one attempt to its end, with its last word said; whether the engine served it.
+
+        Raises StoreUnavailable or redis.RedisError if its outcome could not be written down: then the message must stay
+        unsettled, and comes back when its lease ends.
+        """
         writer = self.writer(request, fence)
         try:
-            self.attempt(request, fence, writer)
+            return self.attempt(request, fence, writer)
         finally:
             self._outbox.flush(writer)
 
@@ -69,10 +72,10 @@ class AttemptRunner:
         reply = request["reply"]
         return None if reply is None else ReplyWriter(self._outbox, reply, request["id"], fence)
 
-    def attempt(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None) -> None:
+    def attempt(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None) -> bool:
         """Run one attempt; its last word is left in the outbox, for the caller to flush with whatever settles it.
 
-        Raises as `run` does.
+        Answers and raises as `run` does.
         """
         sink: Sink = (
             JobSink(self._attempts, request, fence, self._worker)
@@ -81,12 +84,12 @@ class AttemptRunner:
         )
         if now_ms() > request["expires_ms"] and sink.is_late():
             sink.failed(EXPIRED)
-            return
+            return False
         attempt = _Running(request["id"], fence)
         with self._lock:
             self._running[attempt.key] = attempt
         try:
-            self._run(request, attempt, sink)
+            return self._run(request, attempt, sink)
         finally:
             with self._lock:
                 self._running.pop(attempt.key, None)
@@ -100,16 +103,16 @@ class AttemptRunner:
             if any(engine.cancel(attempt.key) for engine in self._engines.values()):
                 log.info("an attempt was stopped", request=task, fence=attempt.fence, reason=reason)
 
-    def _run(self, request: dict[str, Any], attempt: _Running, sink: Sink) -> None:
+    def _run(self, request: dict[str, Any], attempt: _Running, sink: Sink) -> bool:
         engine = self._engines.get(request["model"])
         if engine is None:
             sink.failed(NO_REPLICA)
-            return
+            return False
         body = sink.begin()
         if body is None:
-            return
+            return False
         try:
-            self._generate(engine, EngineRequest(attempt.key, request["endpoint"], body), request, attempt, sink)
+            return self._generate(engine, EngineRequest(attempt.key, request["endpoint"], body), request, attempt, sink)
         except (StoreUnavailable, redis.RedisError):
             raise
         except Exception:
@@ -119,7 +122,7 @@ class AttemptRunner:
 
     def _generate(
         self, engine: Engine, call: EngineRequest, request: dict[str, Any], attempt: _Running, sink: Sink
-    ) -> None:
+    ) -> bool:
         begun_ms = now_ms()
         first_ms: list[int] = []
 
@@ -137,19 +140,21 @@ class AttemptRunner:
             sink.failed(
                 {"status": refusal.status, "code": refusal.code, "message": refusal.message, "param": refusal.param}
             )
-            return
+            return False
         except EngineError as error:
             log.error("an engine failed", request=call.id, error=str(error))
             sink.failed({"status": 500, "code": "engine_failed", "message": "The model failed.", "param": None})
-            return
+            return False
         if completion.finish_reason == CANCELLED:
             # Who lost the lease has nothing more to say: the request is in the queue again, or another's.
             if attempt.stopped != LEASE_LOST:
                 sink.cancelled()
-            return
+            # What it used until then is charged; the queue knows that it was cancelled, and learns nothing from it.
+            return True
         arrived_ms = request["created_ms"]
         first_token_ms = (first_ms[0] if first_ms else now_ms()) - arrived_ms
         sink.done(completion, chat_completion(request, completion), begun_ms - arrived_ms, first_token_ms)
+        return True
 
 
 def chat_completion(request: dict[str, Any], completion: Completion) -> dict[str, Any]:

@@ -19,12 +19,12 @@ from celery.worker import state
 from pydantic_core import from_json
 
 from qosqueue.broker.celery_app import INFER_TASK
-from qosqueue.broker.leases import LeaseTable, Outcome, receipt_of
+from qosqueue.broker.leases import LeaseTable, receipt_of
 from qosqueue.broker.outbox import Outbox, ReplyWriter
 from qosqueue.broker.scripts import Scripts
 from qosqueue.broker.task_message import request_of
 from qosqueue.errors import StoreUnavailable
-from qosqueue.policy.reference.message import Delivery
+from qosqueue.policy.reference.message import Delivery, Outcome
 from qosqueue_workers.attempt import AttemptRunner
 from qosqueue_workers.fast_lane import FastLane
 
@@ -90,10 +90,11 @@ class Attendant:
         self._tell(signals.task_prerun, seen)
         self._send("task-started", seen)
         writer = self._runner.writer(request, delivery.fence)
-        outcome: Outcome = "done"
+        outcome: Outcome = "void"
         failed = False
         try:
-            self._runner.attempt(request, delivery.fence, writer)
+            if self._runner.attempt(request, delivery.fence, writer):
+                outcome = "done"
         except (StoreUnavailable, redis.RedisError) as error:
             # The outcome is not written down: the message goes back to its place and runs again.
             log.error("an outcome could not be written down", request=delivery.task, error=str(error))
@@ -114,7 +115,7 @@ class Attendant:
             return
         settle = self._scripts.command("settle", delivery.tag, delivery.fence, outcome)
         try:
-            settled = self._outbox.flush(writer if outcome == "done" else None, settle)
+            settled = self._outbox.flush(None if outcome == "requeue" else writer, settle)
         except redis.RedisError as error:
             self._table.put_off(delivery, "requeue", error)
             return

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import redis
 
@@ -16,7 +16,7 @@ from qosqueue.broker.wire import Command, Wire
 from qosqueue.policy import order
 from qosqueue.policy.reference.claims import Share
 from qosqueue.policy.reference.limits import Limit
-from qosqueue.policy.reference.message import Aged, Delivery, Nothing, Place, Reaped
+from qosqueue.policy.reference.message import Aged, Delivery, Nothing, Outcome, Place, Reaped
 
 # The library may be flushed again while it is sent again.
 LOADS_AT_MOST = 10
@@ -76,9 +76,7 @@ class Scripts:
         flat = [part for lease in leases for part in lease]
         return [int(answer) for answer in self._call("renew", now_ms, lease_ms, *flat)]
 
-    def settle(
-        self, *, tag: str, fence: int, outcome: Literal["done", "requeue", "dead"], now_ms: int | None = None
-    ) -> int:
+    def settle(self, *, tag: str, fence: int, outcome: Outcome, now_ms: int | None = None) -> int:
         """End one attempt: 0 stale, 1 as asked, 2 was to be requeued but its tenant had cancelled it."""
         return int(self._call("settle", now_ms, tag, fence, outcome))
 

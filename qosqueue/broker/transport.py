@@ -314,7 +314,7 @@ class Channel(stock.Channel):
             self.connection._deliver(message, delivery.lane)
         finally:
             if self.leases.held(receipt) and receipt not in self.qos._delivered:
-                self.leases.settle(receipt, "done")  # the consumer asked for no acknowledgement
+                self.leases.settle(receipt, "void")  # the consumer asked for no acknowledgement: nobody knows more
 
     def close(self) -> None:
         """Kombu's close; the slots that were kept for the pending read are anybody's again."""
@@ -337,7 +337,7 @@ class Channel(stock.Channel):
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         message = super().basic_get(queue, no_ack=no_ack, **kwargs)
         if no_ack and message is not None:
-            self.leases.settle(message.delivery_tag, "done")
+            self.leases.settle(message.delivery_tag, "void")
         return message
 
     @cached_property

@@ -63,8 +63,8 @@ FLOOR_Q10 = 10
 DUE_PER_PICK = 8
 """Timed moves that one pick makes at most; the watchdog makes the rest."""
 
-PARKED_PER_PICK = 32
-"""Tenants at their limit that one pick passes over at most."""
+PASSED_OVER_PER_PICK = 32
+"""Tenants at their limit, and messages past their time to live, that one pick passes over at most."""
 
 LOOK_AGAIN_MS = 1_000
 """When to look again where something waits that may not run: a freed slot rings before."""

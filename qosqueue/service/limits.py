@@ -1,7 +1,8 @@
 """What may run at once, and which of these limits did an operator set?
 
-A limit caps the attempts that run under a name: a tenant's, a lane's, a model's, or one lane's on one model. It counts
-from the next pick on, for queued work too; what runs goes on. A tenant's cap for good is in the record: shares.py.
+A limit caps the attempts that run under a name: a tenant's, a tier's, a lane's, a model's, or one lane's on one model.
+It counts from the next pick on, for queued work too; what runs goes on. A tenant's cap for good is in the record:
+shares.py.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from qosqueue.store.tables import Json, TenantRow
 MOST = 1_000_000
 LONGEST_S = 30 * 86_400
 LONGEST_NAME = 120
-EXPECTED = "t:TENANT, l:LANE, m:MODEL or p:LENGTH OF LANE:LANE:MODEL"
-NAMED = re.compile(r"[tlm]:.+|p:[0-9]{1,3}:.+", re.DOTALL)
+EXPECTED = "t:TENANT, c:TIER, l:LANE, m:MODEL or p:LENGTH OF LANE:LANE:MODEL"
+NAMED = re.compile(r"[tclm]:.+|p:[0-9]{1,3}:.+", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from qosqueue.store.session import Store
 from qosqueue.store.tables import WatchdogRunRow
 
 AT_ONCE = 500
+# A sweep that comes back full goes on for so long: a burst that expires together gets its answers in one sweep.
+SWEEP_S = 1.0
 # Runs that did something (or failed), and runs that found nothing to do: at two a second these are five minutes.
 KEEP_RUNS = 5_000
 KEEP_IDLE_RUNS = 600
@@ -105,14 +107,23 @@ class Watchdog:
     def _reap(self) -> dict[str, Any]:
         # What the queue lets go of must be told to the record: while that is away, let go of nothing.
         self._store.ping()
+        until_s = time.monotonic() + SWEEP_S
         with self._telling:
-            reaped = self._scripts.reap(limit=AT_ONCE)
-            # What the order has forgotten must reach the record, if need be with a later sweep.
-            self._untold += self._moves(reaped)
-            while self._untold:
-                self._untold[0]()
-                self._untold.pop(0)
-        return asdict(reaped) | {"overdue": self._end_overdue()}
+            swept = self._reap_once()
+            total = swept
+            while swept.is_full(AT_ONCE) and time.monotonic() < until_s:
+                swept = self._reap_once()
+                total = total + swept
+        return asdict(total) | {"overdue": self._end_overdue()}
+
+    def _reap_once(self) -> Reaped:
+        reaped = self._scripts.reap(limit=AT_ONCE)
+        # What the order has forgotten must reach the record, if need be with a later sweep.
+        self._untold += self._moves(reaped)
+        while self._untold:
+            self._untold[0]()
+            self._untold.pop(0)
+        return reaped
 
     def _end_overdue(self) -> list[str]:
         found = self._record.overdue(now_ms() - OVERDUE_AFTER_MS, AT_ONCE, self._looked_at)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import redis
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from qosqueue.broker.scripts import Scripts
-from qosqueue.policy.order import pool_terms
+from qosqueue.policy.order import LONGEST_MS, pool_terms
 from qosqueue.policy.reference.claims import Share
-from qosqueue.policy.reference.limits import lane_limit, model_limit, place_limit, tenant_limit
+from qosqueue.policy.reference.limits import lane_limit, model_limit, place_limit, tenant_limit, tier_limit
 from qosqueue.policy.reference.message import Delivery
 from qosqueue.policy.reference.queue import ReferenceQueue
 from qosqueue.policy.terms import TIERS
@@ -51,16 +52,40 @@ LIMITED = st.sampled_from(
     [
         *(tenant_limit(tenant) for tenant in TENANTS if tenant),
         *(lane_limit(lane) for lane in LANES),
+        *(tier_limit(tier) for tier in TIERS),
         *(model_limit(model) for model in MODELS),
         *(place_limit(*place) for place in PLACES),
     ]
 )
 
 
+REFUSED: list[tuple[str, tuple[Any, ...]]] = [
+    ("submit", ("tag", "task")),
+    ("submit", ("refused", "task", "lane", "m", "", "", "first", 0, 0, 0, 0, 0, 3, "body")),
+    ("submit", ("refused", "task", "lane", "m", "", "", 10, 0, 0, 0, 0, 0, 3, "body")),
+    ("submit", ("refused", "task", "lane", "m", "", "", 0, 0, -1, 0, 0, 0, 3, "body")),
+    ("submit", ("refused", "task", "lane", "m", "", "", 0, 0, 0, 0, "soon", 0, 3, "body")),
+    ("dispatch", (1_000, "holder", 2, 2, "9:vip.light:small")),
+    ("renew", (1_000, "tag0")),
+    ("settle", ("tag0", 1)),
+    ("withdraw", ()),
+    ("rerank", ("task0", 3)),
+    ("rerank", ("task0", 10, "", "", 0, 0)),
+    ("replay", ()),
+    ("reap", ()),
+    ("age", (1, 2)),
+    ("purge", ("vip.light",)),
+    ("limit", ("t:a", "many", 0)),
+    ("limit", ("t:a", 1)),
+]
+
+
 class QueueMachine(RuleBasedStateMachine):
     """Runs each command on the scripts and on the reference, at the same instant."""
 
     client: redis.Redis
+    ran: ClassVar[Counter[str]]
+    """How many commands of all histories were compared, and how many refusals."""
 
     @initialize()
     def begin(self) -> None:
@@ -72,6 +97,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def same(self, ours: Any, theirs: Any) -> None:
         assert ours == theirs, (ours, theirs)
+        self.ran["commands"] += 1
 
     @rule(messages=st.lists(st.fixed_dictionaries(MESSAGE), min_size=1, max_size=6))
     def submit(self, messages: list[dict[str, Any]]) -> None:
@@ -115,7 +141,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(
         whiches=st.lists(RECENT, min_size=1, max_size=4, unique=True),
-        outcome=st.sampled_from(["done", "requeue", "dead"]),
+        outcome=st.sampled_from(["done", "void", "requeue", "dead"]),
     )
     def settle(self, whiches: list[int], outcome: Any) -> None:
         for which in whiches:
@@ -167,8 +193,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.limited(**what)
 
     def limited(self, **what: Any) -> None:
-        self.scripts.limit(**what, now_ms=self.now)
-        self.reference.limit(self.now, **what)
+        self.same(self.scripts.limit(**what, now_ms=self.now), self.reference.limit(self.now, **what))
 
     @rule(
         organisation=st.sampled_from(ORGANISATIONS[1:]),
@@ -222,10 +247,46 @@ class QueueMachine(RuleBasedStateMachine):
         for number in range(len(steps)):
             self.take_back_task(f"contract{number}")
 
-    @rule(ms=st.integers(-1_000, 3_000))
+    @rule(ms=st.one_of(st.integers(-1_000, 3_000), st.sampled_from([-7_200_000, 60_000, 7_200_000, 86_400_000])))
     def clock_moves(self, ms: int) -> None:
-        """Forward, and sometimes back: a failover may bring a server whose clock is behind."""
+        """Forward, and sometimes back: a failover may bring a server whose clock is behind, or hours away."""
         self.now += ms
+
+    @rule(ms=st.integers(-5_000, 5_000), back=st.booleans())
+    def clock_moves_to_the_end_of_time(self, ms: int, back: bool) -> None:
+        """Scores are exact doubles up to there: nothing is told apart any more, but all is still the same."""
+        self.now = 1_800_000_000_000 if back else LONGEST_MS + ms
+
+    @rule(call=st.sampled_from(REFUSED))
+    def refused(self, call: tuple[str, tuple[Any, ...]]) -> None:
+        """The wrong number of arguments, an outcome that nobody knows: an error, and nothing is changed."""
+        name, arguments = call
+        (answer,) = self.scripts.run([self.scripts.command(name, *arguments, now_ms=self.now)])
+        assert isinstance(answer, redis.ResponseError), answer
+        self.ran["refusals"] += 1
+
+    @rule(
+        wrong=st.sampled_from([("priority", 10), ("priority", -1), ("budget_ms", -1), ("cost_ms", 2**42 + 1)]),
+        message=st.fixed_dictionaries(MESSAGE),
+    )
+    def refused_figure(self, wrong: tuple[str, int], message: dict[str, Any]) -> None:
+        lane, model = message.pop("place")
+        message |= {"lane": lane, "model": model, "payload": "body"} | dict([wrong])
+        with pytest.raises(redis.ResponseError):
+            self.scripts.submit(**message, now_ms=self.now)
+        with pytest.raises(ValueError, match=wrong[0]):
+            self.reference.submit(self.now, **message)
+        self.ran["refusals"] += 1
+
+    @rule(which=RECENT, outcome=st.sampled_from(["", "Done", "expired"]))
+    def refused_outcome(self, which: int, outcome: Any) -> None:
+        """Both refuse, also of an attempt that is held."""
+        tag, fence = self.recent(which)
+        with pytest.raises(redis.ResponseError):
+            self.scripts.settle(tag=tag, fence=fence, outcome=outcome, now_ms=self.now)
+        with pytest.raises(ValueError, match="outcome"):
+            self.reference.settle(self.now, tag=tag, fence=fence, outcome=outcome)
+        self.ran["refusals"] += 1
 
     @invariant()
     def whole_state_is_equal(self) -> None:
@@ -233,11 +294,12 @@ class QueueMachine(RuleBasedStateMachine):
             assert snapshots.of_redis(self.client, GROUP) == snapshots.of_reference(self.reference)
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_scripts_match_reference(redis_client: redis.Redis) -> None:
     """TEST_STEPS sets how many commands are run in all (default 2,500)."""
     steps = int(os.environ.get("TEST_STEPS", "2500"))
-    machine = type("Machine", (QueueMachine,), {"client": redis_client})
+    ran: Counter[str] = Counter()
+    machine = type("Machine", (QueueMachine,), {"client": redis_client, "ran": ran})
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -249,3 +311,5 @@ def test_scripts_match_reference(redis_client: redis.Redis) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    assert ran["commands"] >= steps, f"only {ran['commands']} commands of {steps} were compared"
+    assert ran["refusals"] >= steps // 100

@@ -123,7 +123,7 @@ class World:
             on_stop=self.runner.stop,
         )
         self.app: Celery = make_celery(settings, lease_table=self.table)
-        register_tasks(self.app, self.runner)
+        register_tasks(self.app, self.runner, self.table)
         self.app.steps["worker"].add(FastLaneStep)
         self.app.task(name="host.task", shared=False)(self.engine.run)
         self.outside: Celery = make_celery(settings)

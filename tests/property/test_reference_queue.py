@@ -8,13 +8,23 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from qosqueue.policy.reference.limits import tenant_limit
-from qosqueue.policy.reference.message import Delivery, Nothing, Place, Reaped, Stand, State
+from qosqueue.policy import order
+from qosqueue.policy.reference.limits import lane_limit, model_limit, names_of, place_limit, tenant_limit, tier_limit
+from qosqueue.policy.reference.message import Delivery, Message, Nothing, Place, Reaped, Stand, State
 from qosqueue.policy.reference.queue import ReferenceQueue
 from tests.support.messages import submission
 
 PLACES = [("vip.light", "m"), ("standard.light", "m"), ("basic.light", "m"), ("basic.light", "n")]
 TENANTS = ["", "a", "b"]
+LIMITED = [
+    *(tenant_limit(tenant) for tenant in TENANTS[1:]),
+    *(lane_limit(lane) for lane, _ in PLACES[1:3]),
+    *(model_limit(model) for model in "mn"),
+    tier_limit("basic"),
+    *(place_limit(*place) for place in PLACES[:2]),
+]
+# Batch fills two of the three slots of the model m.
+TERMS = order.PoolTerms(slots=3, spare=1, mean_ms=100)
 LEASE_MS = 1_000
 NOW = 1_800_000_000_000
 
@@ -40,7 +50,8 @@ class Promises(RuleBasedStateMachine):
         self.deliveries: list[Delivery] = []
         self.highest: dict[str, int] = {}
         self.charged: dict[str, int] = {}
-        self.limits: dict[str, int] = {}
+        self.limits: dict[str, tuple[int, int]] = {}
+        self.queue.pool("m", TERMS)
 
     def left(self, tag: str, why: str) -> None:
         assert tag not in self.gone, f"{tag} ended twice: {self.gone.get(tag)}, {why}"
@@ -62,31 +73,42 @@ class Promises(RuleBasedStateMachine):
         assert submit(self.queue, self.now, tag, place, **changes) == 1
         self.submitted.add(tag)
 
+    @rule()
+    def dispatches_all_that_may_run(self) -> None:
+        """After it no bell is left: what rings one then is what frees a slot."""
+        while self.dispatches_from(PLACES):
+            pass
+
     @rule(places=st.lists(st.sampled_from(PLACES), unique=True, min_size=1))
     def dispatches(self, places: list[Place]) -> None:
+        self.dispatches_from(places)
+
+    def dispatches_from(self, places: list[Place]) -> bool:
         before = {each.tag for each in self.queue.messages.values() if each.state is State.QUEUED}
         picked = self.queue.dispatch(self.now, lease_ms=LEASE_MS, holder="w", places=places)
+        self.forget_limits_that_have_ended()
         if isinstance(picked, Nothing):
             waiting = [self.queue.messages[tag] for tag in before]
-            eligible = [
-                each
-                for each in waiting
-                if (each.lane, each.model) in places
-                and each.stand is not Stand.LATER
-                and not self._at_limit(each.tenant)
-            ]
+            eligible = [each for each in waiting if (each.lane, each.model) in places and self._may_run(each)]
             assert not eligible, "a free slot stands still though somebody may run"
-            return
+            assert picked.retry_after_ms is None or picked.retry_after_ms > 0
+            ends = [until - self.now for _, until in self.limits.values() if until > self.now]
+            if ends and any((each.lane, each.model) in places and self._runnable(each) for each in waiting):
+                assert picked.retry_after_ms is not None
+                assert picked.retry_after_ms <= min(ends), "nobody looks again when a limit ends"
+            return False
         assert picked.tag in before
         assert (picked.lane, picked.model) in places
         assert picked.fence > self.highest.get(picked.tag, 0)
         assert picked.payload == f"of {picked.tag}"
         assert self.queue.messages[picked.tag].arrival <= self.now, "nothing runs before its ETA"
+        assert self.queue.messages[picked.tag].expires == 0 or self.queue.messages[picked.tag].expires > self.now
         self.highest[picked.tag] = picked.fence
         self.charged[picked.tag] = self.charged.get(picked.tag, 0) + 1
         self.deliveries.append(picked)
+        return True
 
-    @rule(which=st.integers(0, 9), outcome=st.sampled_from(["done", "requeue", "dead"]))
+    @rule(which=st.integers(0, 9), outcome=st.sampled_from(["done", "void", "requeue", "dead"]))
     def settles(self, which: int, outcome: Any) -> None:
         if not self.deliveries:
             return
@@ -152,22 +174,42 @@ class Promises(RuleBasedStateMachine):
     def ages(self, ms: int) -> None:
         self.now += ms
         self.queue.age(self.now, limit=100)
+        self.forget_limits_that_have_ended()
         for message in self.queue.messages.values():
             if message.state is State.QUEUED and message.stand is not Stand.LATER:
+                assert message.stand is not Stand.EXPIRED or message.expires <= self.now
                 assert not message.due or message.due > self.now
 
-    @rule(tenant=st.sampled_from(TENANTS[1:]), most=st.one_of(st.none(), st.integers(0, 2)))
-    def limits_a_tenant(self, tenant: str, most: int | None) -> None:
-        self.queue.limit(self.now, name=tenant_limit(tenant), most=most)
-        self.limits.pop(tenant, None)
+    @rule(name=st.sampled_from(LIMITED), most=st.one_of(st.none(), st.integers(0, 2)), for_ms=st.sampled_from([0, 300]))
+    def limits(self, name: str, most: int | None, for_ms: int) -> None:
+        self.queue.limit(self.now, name=name, most=most, for_ms=for_ms)
+        self.limits.pop(name, None)
         if most is not None:
-            self.limits[tenant] = most
+            self.limits[name] = most, self.now + for_ms if for_ms else 0
 
-    def _running(self, tenant: str) -> int:
-        return sum(each.state is State.LEASED and each.tenant == tenant for each in self.queue.messages.values())
+    def forget_limits_that_have_ended(self) -> None:
+        self.limits = {name: limit for name, limit in self.limits.items() if not 0 < limit[1] <= self.now}
 
-    def _at_limit(self, tenant: str) -> bool:
-        return tenant in self.limits and self._running(tenant) >= self.limits[tenant]
+    def _running(self, name: str) -> int:
+        return sum(each.state is State.LEASED and name in _names(each) for each in self.queue.messages.values())
+
+    def _at_limit(self, name: str) -> bool:
+        most, until = self.limits.get(name, (0, 1))
+        return not 0 < until <= self.now and self._running(name) >= most
+
+    def _runnable(self, message: Message) -> bool:
+        in_time = not message.expires or message.expires > self.now
+        return message.state is State.QUEUED and message.stand is not Stand.LATER and in_time
+
+    def _may_run(self, message: Message) -> bool:
+        """Whether nothing but the want of a slot keeps it from running."""
+        terms = self.queue.standing.terms(message.model)
+        left = terms.slots - self._running(model_limit(message.model))
+        return (
+            self._runnable(message)
+            and not any(map(self._at_limit, _names(message)))
+            and (message.stand is not Stand.BATCH or not terms.slots or left > terms.spare)
+        )
 
     @invariant()
     def nothing_is_lost_and_nothing_comes_back(self) -> None:
@@ -183,8 +225,12 @@ class Promises(RuleBasedStateMachine):
 
     @invariant()
     def what_runs_is_counted(self) -> None:
-        for tenant in TENANTS[1:]:
-            assert self.queue.standing.limits.running.get(f"t:{tenant}", 0) == self._running(tenant)
+        running = self.queue.standing.limits.running
+        assert {name: running.get(name, 0) for name in LIMITED} == {name: self._running(name) for name in LIMITED}
+
+    @invariant()
+    def limits_that_have_ended_are_forgotten(self) -> None:
+        assert self.queue.standing.limits.limits.keys() <= self.limits.keys()
 
     @invariant()
     def claims_are_those_of_what_is_live(self) -> None:
@@ -197,13 +243,18 @@ class Promises(RuleBasedStateMachine):
 
     @invariant()
     def a_bell_rings_wherever_somebody_may_run(self) -> None:
+        """Except for what the end of a limit lets run: pick and sweep were told when to look."""
+        if any(0 < until <= self.now for _, until in self.limits.values()):
+            return
         for message in self.queue.messages.values():
-            if (
-                message.state is State.QUEUED
-                and message.stand is not Stand.LATER
-                and not self._at_limit(message.tenant)
-            ):
+            if self._may_run(message):
                 assert self.queue.standing.bells.get((message.lane, message.model), 0) >= 1
+
+
+def _names(message: Message) -> tuple[str, ...]:
+    """Every limit that holds for a message."""
+    names = names_of((message.lane, message.model))
+    return (*names, tenant_limit(message.tenant)) if message.tenant else names
 
 
 TestPromises = Promises.TestCase

@@ -60,6 +60,7 @@ def of_reference(queue: ReferenceQueue) -> Snapshot:
         "expiry": standing.expiry,
         "later": standing.later,
         "due": standing.due,
+        "ends": limits.ends,
         **{f"arrivals:{lane}": arrivals for lane, arrivals in standing.arrivals.items()},
         **{f"heads:{_row(row)}": heads for row, heads in rows.heads.items()},
         **{f"waiting:{_pair(tenant, _row(row))}": waiting for (row, tenant), waiting in rows.waiting.items()},

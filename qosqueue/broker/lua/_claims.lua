@@ -29,21 +29,41 @@ local function remove_claim(message)
   end
 end
 
--- Take a message's cost out of its contract's bucket, if it is there. Tokens are 1/1024 ms of one slot.
-local function take_tokens(now, message, terms, contract)
+-- What is in a contract's bucket, at which instant, and the most that it holds. Tokens are 1/1024 ms of one slot.
+local function bucket(now, message, terms, contract)
   local account = pair(message.organisation, message.model)
   local rate = contract * terms.slots
   local most = rate * terms.burst_ms
-  local tokens, since = string.match(call('HGET', P .. 'tokens', account) or '', '^(%d+):(%d+)$')
+  local tokens, since = string.match(call('HGET', P .. 'tokens', account) or '', '^(-?%d+):(%d+)$')
   tokens, since = tonumber(tokens or most), tonumber(since or now)
   local elapsed = math.min(math.max(0, now - since), terms.burst_ms)
-  tokens = math.min(tokens + elapsed * rate, most)
+  -- The clock that went back gives nothing twice.
+  return math.min(tokens + elapsed * rate, most), math.max(now, since), most
+end
+
+local function save_bucket(message, tokens, since)
+  call('HSET', P .. 'tokens', pair(message.organisation, message.model), whole(tokens) .. ':' .. whole(since))
+end
+
+-- Take a message's cost out of its contract's bucket, if it is there.
+local function take_tokens(now, message, terms, contract)
+  local tokens, since = bucket(now, message, terms, contract)
   local cost = message.cost_ms * 1024
   local fits = cost <= tokens
-  if fits then tokens = tokens - cost end
-  -- The clock that went back gives nothing twice.
-  call('HSET', P .. 'tokens', account, whole(tokens) .. ':' .. whole(math.max(now, since)))
+  save_bucket(message, fits and tokens - cost or tokens, since)
   return fits
+end
+
+-- Put back into its contract's bucket what a message that was in profile did not use (ms of one slot; less than 0: it used
+-- more). With `now` 0 the bucket is left at its instant: what only grows needs no clock. Who used more than it said may owe
+-- the bucket as much as it holds: small predictions buy nothing.
+local function give_back(now, message, unused_ms)
+  if message.in_profile == 0 then return end
+  local contract = tonumber(string.match(call('HGET', P .. 'shares', message.organisation) or '', '^(%d+):') or 0)
+  local terms = terms_of(message.model)
+  if contract == 0 or terms.slots == 0 then return end
+  local tokens, since, most = bucket(now, message, terms, contract)
+  save_bucket(message, math.min(math.max(0 - most, tokens + unused_ms * 1024), most), since)
 end
 
 -- What joining now costs a message in place: its penalty (ms), and 1 if it fits its contract, else 0. With other shares it

@@ -19,6 +19,18 @@ local function clock()
 end
 
 local function whole(number) return string.format('%.0f', number) end
+
+-- A whole number among the arguments, '' where `optional`. Looked at before anything is changed: what a script has done
+-- when it fails stays done.
+local function number_at(index, least, most, optional)
+  if optional and ARGV[index] == '' then return nil end
+  local number = tonumber(ARGV[index])
+  if not number or number < least or number > most or number % 1 ~= 0 then
+    error('argument ' .. index .. ' must be a whole number from ' .. least .. ' to ' .. whole(most) .. ', is ' .. ARGV[index])
+  end
+  return number
+end
+
 local function q10(number) return math.floor(number / 1024) end
 local function q20(number) return math.floor(number / 1048576) end
 

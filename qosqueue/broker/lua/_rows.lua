@@ -46,6 +46,28 @@ local function leave_row(message)
   count(message.stand, place, -1)
 end
 
+-- The limits that hold for every message of a place. The tier is its lane's, what stands before the first dot.
+local function names_of(place)
+  local lane, model = lane_and_model(place)
+  local tier = string.match(lane, '^([^.]+)%.')
+  return {'p:' .. place, 'm:' .. model, 'l:' .. lane, tier and 'c:' .. tier}
+end
+
+-- Wake a slot for every place where something waits under one of these names, or batch for that model.
+local function ring_under(names, batch_of)
+  local rung = {}
+  for _, row in ipairs(call('HKEYS', P .. 'depth')) do
+    local stand, place = string.match(row, '^(%a+):(.*)$')
+    local _, model = lane_and_model(place)
+    local wanted = stand == 'batch' and model == batch_of
+    for _, name in ipairs(names_of(place)) do wanted = wanted or names[name] end
+    if wanted and not rung[place] then
+      rung[place] = true
+      ring(place)
+    end
+  end
+end
+
 local function park(row, tenant)
   call('ZREM', heads_key(row), tenant)
   call('SADD', parked_key(tenant), row)

@@ -11,8 +11,12 @@ end
 
 local function urgency_of(budget_ms) return math.floor(C.Q30 / math.max(C.SHORTEST_BUDGET_MS, budget_ms)) end
 
+-- Past its time to live: it must not run any more.
+local function is_late(now, message) return message.expires > 0 and message.expires <= now end
+
 -- The stand of a message, and the instant at which time changes it (0: never).
 local function stand_of(now, message)
+  if is_late(now, message) then return 'expired', 0 end
   if message.eta > now then return 'later', 0 end
   if message.budget_ms == 0 then return 'live', 0 end
   local joins = message.arrival + math.floor(message.budget_ms / C.SHARE_OF_BATCH_WINDOW)
@@ -57,6 +61,10 @@ local function stand(now, message)
     call('ZADD', P .. 'later', message.eta, message.tag)
     return
   end
+  if message.stand == 'expired' then
+    message.due = 0
+    return
+  end
   message.eta = 0
   local boosted = message.boost_until > now
   local late_ms = has_missed(now, message) and math.floor(terms_of(message.model).base_ms / C.LATE_PART) or 0
@@ -83,9 +91,17 @@ local function unstand(message)
     call('ZREM', P .. 'later', message.tag)
     return
   end
+  if message.stand == 'expired' then return end
   if message.due > 0 then call('ZREM', P .. 'due', message.tag) end
   leave_row(message)
   if message.stand == 'live' then remove_claim(message) end
+end
+
+-- Pass over for good what is past its time to live: it stays where the next sweep finds it.
+local function expire(message)
+  unstand(message)
+  message.stand, message.due = 'expired', 0
+  save(message, 'stand', 'due')
 end
 
 -- Without writing down how it stands.
@@ -107,6 +123,13 @@ local function leave_queue(message)
   unstand(message)
 end
 
+-- It leaves the queue without service: its contract pays nothing for it.
+local function drop(message)
+  leave_queue(message)
+  give_back(0, message, message.cost_ms)
+  forget(message)
+end
+
 -- What an index still names but whose message is gone (a key that somebody deleted) must not stop anybody for ever.
 local function drop_orphan(tag, lane)
   for _, index in ipairs({'expiry', 'leases', 'dead', 'later', 'due', 'arrivals:' .. lane}) do
@@ -115,6 +138,20 @@ local function drop_orphan(tag, lane)
 end
 
 local function up_to(index, score, limit) return call('ZRANGEBYSCORE', P .. index, '-inf', score, 'LIMIT', 0, limit) end
+
+-- Let be picked what a limit held back that was changed or is over.
+local function let_begin(name)
+  if string.sub(name, 1, 2) == 't:' then unpark(string.sub(name, 3)) else ring_under({[name] = true}) end
+end
+
+-- Without limits there is nothing to end: the caller looks before.
+local function end_limits(now, limit)
+  for _, name in ipairs(up_to('ends', now, limit)) do
+    call('ZREM', P .. 'ends', name)
+    call('HDEL', P .. 'limits', name)
+    let_begin(name)
+  end
+end
 
 -- Make up to `limit` moves of each kind that time has brought: four lists of task ids.
 local function move_due(now, limit)
@@ -131,7 +168,7 @@ local function move_due(now, limit)
         local list = index == 'later' and woken
           or before == message.stand and (ends > 0 and ends <= now and boost_ended or missed)
           or message.stand == 'relegated' and relegated or joined
-        list[#list + 1] = message.task
+        if message.stand ~= 'expired' or list == woken then list[#list + 1] = message.task end
       else
         drop_orphan(tag, '')
       end
@@ -141,8 +178,8 @@ local function move_due(now, limit)
 end
 
 local function counted(message)
-  local names = {'p:' .. pair(message.lane, message.model), 'm:' .. message.model, 'l:' .. message.lane}
-  if message.tenant ~= '' then names[4] = 't:' .. message.tenant end
+  local names = names_of(pair(message.lane, message.model))
+  if message.tenant ~= '' then names[#names + 1] = 't:' .. message.tenant end
   return names
 end
 
@@ -150,11 +187,27 @@ local function begin_running(message)
   for _, name in ipairs(counted(message)) do call('HINCRBY', P .. 'running', name, 1) end
 end
 
+-- Whoever is idle knows nothing of the limits that the end of an attempt has opened, nor of slots that batch may have
+-- again: wake one slot wherever that lets something begin.
+local function ring_opened(message, running)
+  local opened, names = {}, names_of(pair(message.lane, message.model))
+  for index, told in ipairs(call('HMGET', P .. 'limits', unpack(names))) do
+    local name, most = names[index], string.match(told or '', '^(%d+):')
+    if most and running[name] == most - 1 then opened[name] = true end
+  end
+  local terms = terms_of(message.model)
+  local batch = terms.slots > 0 and terms.slots - running['m:' .. message.model] == terms.spare + 1
+  if batch or next(opened) then ring_under(opened, batch and message.model or nil) end
+end
+
 local function end_lease(message)
   call('ZREM', P .. 'leases', message.tag)
   call('HDEL', message_key(message.tag), 'holder')
+  local running = {}
   for _, name in ipairs(counted(message)) do
-    if call('HINCRBY', P .. 'running', name, -1) <= 0 then call('HDEL', P .. 'running', name) end
+    running[name] = call('HINCRBY', P .. 'running', name, -1)
+    if running[name] <= 0 then call('HDEL', P .. 'running', name) end
   end
+  if call('EXISTS', P .. 'limits', waits_key('batch')) > 0 then ring_opened(message, running) end
   unpark(message.tenant)
 end

@@ -4,4 +4,6 @@
 --         their budget}.
 -- Atomic per call. Picks make a few of these moves themselves; this is for lanes that nobody picks from, and for floods.
 assert(#ARGV == 2, 'age takes 2 arguments')
-return move_due(clock(), tonumber(ARGV[2]))
+local now, limit = clock(), tonumber(ARGV[2])
+end_limits(now, limit)
+return move_due(now, limit)

@@ -3,38 +3,33 @@
 --      5 number of places, then each place: the length of its lane's name, the lane, the model, joined by colons.
 -- Result: {tag, fence, lane, model, task, lease until, arrival, payload}; or, if nothing may run, the ms after which to
 --         look again should no bell ring, -1 if nothing waits.
--- Atomic: a message is leased to exactly one holder, and limits hold. O(places + log n); moves and tenants passed over
--- are bounded.
+-- Atomic: a message is leased to exactly one holder, and limits hold. O(places + log n); moves, and tenants and expired
+-- messages passed over, are bounded. What has expired is left to reap, which tells of it.
 assert(#ARGV == 5 + ARGV[5], 'dispatch takes as many places as it is told')
-local now = clock()
+local now, lease_ms, warm = clock(), number_at(2, 0, C.LONGEST_MS), number_at(4, 0, tonumber(ARGV[5]))
+local limited = call('EXISTS', P .. 'limits') == 1
+if limited then end_limits(now, C.DUE_PER_PICK) end
 move_due(now, C.DUE_PER_PICK)
 
-local limited = call('EXISTS', P .. 'limits') == 1
 local asked = {waits_key('relegated'), waits_key('batch')}
 for index = 6, #ARGV do asked[index - 3] = waits_key(ARGV[index]) end
 local waits = call('MGET', unpack(asked))
 local some = {live = true, relegated = waits[1], batch = waits[2]}
 
-local passed_over, opens = 0, nil
+local passed_over, outdated = 0, false  -- whether fewer wait than was said above
 
--- Whether a limit lets nothing more begin under that name; and until when (0: no end is known).
+-- Whether a limit lets nothing more begin under that name.
 local function reached(name)
   if not limited then return false end
   local most, until_ms = string.match(call('HGET', P .. 'limits', name) or '', '^(%d+):(%d+)$')
   if not most or tonumber(until_ms) > 0 and tonumber(until_ms) <= now then return false end
-  if tonumber(call('HGET', P .. 'running', name) or 0) < tonumber(most) then return false end
-  return true, tonumber(until_ms)
+  return tonumber(call('HGET', P .. 'running', name) or 0) >= tonumber(most)
 end
 
 local function is_open(place)
   if not limited then return true end
-  local lane, model = lane_and_model(place)
-  for _, name in ipairs({'p:' .. place, 'm:' .. model, 'l:' .. lane}) do
-    local closed, until_ms = reached(name)
-    if closed then
-      if until_ms > 0 then opens = opens and math.min(opens, until_ms) or until_ms end
-      return false
-    end
+  for _, name in ipairs(names_of(place)) do
+    if reached(name) then return false end
   end
   return true
 end
@@ -52,24 +47,30 @@ local function head_of(kind, among, oldest)
       end
     end
     if not best or best.tenant == '' or not reached('t:' .. best.tenant) then return best end
-    if passed_over >= C.PARKED_PER_PICK then return nil end
+    if passed_over >= C.PASSED_OVER_PER_PICK then return nil end
     passed_over = passed_over + 1
     park(kind .. ':' .. best.place, best.tenant)
   end
 end
 
--- The head with its message. Orphans on the way are dropped, so many at most in one call.
-local ORPHANS_AT_MOST = 100
-local function whole_head(kind, among, oldest)
-  for _ = 1, ORPHANS_AT_MOST do
+-- The first of a kind that is still in its time to live. Orphans on the way are dropped.
+local function message_of(kind, among, oldest)
+  while true do
     local head = head_of(kind, among, oldest)
     if not head then return nil end
     local tag = call('ZRANGE', waiting_key(kind .. ':' .. head.place, head.tenant), 0, 0)[1]
     local message = load_message(tag)
-    if message then return message end
-    local lane, model = lane_and_model(head.place)
-    leave_row({tag = tag, stand = kind, lane = lane, model = model, tenant = head.tenant})
-    drop_orphan(tag, lane)
+    if message and not is_late(now, message) then return message end
+    if passed_over >= C.PASSED_OVER_PER_PICK then return nil end
+    passed_over = passed_over + 1
+    outdated = true
+    if message then
+      expire(message)
+    else
+      local lane, model = lane_and_model(head.place)
+      leave_row({tag = tag, stand = kind, lane = lane, model = model, tenant = head.tenant})
+      drop_orphan(tag, lane)
+    end
   end
 end
 
@@ -92,31 +93,28 @@ local function first_among(from, to)
     if waits[2 + index] and is_open(place) then open[#open + 1] = place end
   end
   if not open[1] then return nil end
-  local relegated = head_of('relegated', open, true)
-  local _, owed_model = lane_and_model(relegated and relegated.place or '0::')
-  if relegated and tonumber(call('HGET', P .. 'credit', owed_model) or 0) > 0 then
-    local owed = whole_head('relegated', open, true)
-    if owed then
-      call('HINCRBY', P .. 'credit', owed.model, -owed.cost_ms)
-      return owed
-    end
+  local relegated = message_of('relegated', open, true)
+  if relegated and tonumber(call('HGET', P .. 'credit', relegated.model) or 0) > 0 then
+    call('HINCRBY', P .. 'credit', relegated.model, -relegated.cost_ms)
+    return relegated
   end
-  local live = whole_head('live', open)
+  local live = message_of('live', open)
   if live then
-    if relegated then owe(owed_model, live.cost_ms) end
+    if relegated then owe(relegated.model, live.cost_ms) end
     return live
   end
-  if relegated then return whole_head('relegated', open) end
+  if relegated then return message_of('relegated', open) end
   if not some.batch then return nil end
   local spare = {}
   for _, place in ipairs(open) do
     local _, model = lane_and_model(place)
     if has_spare(model) then spare[#spare + 1] = place end
   end
-  return whole_head('batch', spare)
+  return message_of('batch', spare)
 end
 
-local message = first_among(1, tonumber(ARGV[4])) or first_among(ARGV[4] + 1, tonumber(ARGV[5]))
+local message = first_among(1, warm) or first_among(warm + 1, tonumber(ARGV[5]))
+if outdated then waits = call('MGET', unpack(asked)) end
 
 if not message then
   local bells, any = {}, false
@@ -126,17 +124,18 @@ if not message then
   end
   if bells[1] then call('DEL', unpack(bells)) end
   local again
-  if passed_over >= C.PARKED_PER_PICK then again = 1 end
+  if passed_over >= C.PASSED_OVER_PER_PICK then again = 1 end
   if any then
     again = math.min(again or C.LOOK_AGAIN_MS, C.LOOK_AGAIN_MS)
-    if opens then again = math.min(again, opens - now) end
+    local _, ends = first_score(P .. 'ends')
+    if ends then again = math.min(again, math.max(1, ends - now)) end
   end
   local _, eta = first_score(P .. 'later')
   if eta then again = math.min(again or math.huge, math.max(1, eta - now)) end
   return again or -1
 end
 
-local until_ms = now + ARGV[2]
+local until_ms = now + lease_ms
 leave_queue(message)
 message.fence = message.fence + 1
 call('HSET', message_key(message.tag), 'state', 'leased', 'fence', message.fence, 'attempts', message.attempts + 1,

@@ -7,8 +7,7 @@ local tags = call('ZRANGE', P .. 'arrivals:' .. ARGV[2], 0, ARGV[3] - 1)
 for _, tag in ipairs(tags) do
   local message = load_message(tag)
   if message then
-    leave_queue(message)
-    forget(message)
+    drop(message)
   else
     drop_orphan(tag, ARGV[2])
   end

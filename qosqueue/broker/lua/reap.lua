@@ -30,8 +30,7 @@ end
 for _, tag in ipairs(up_to('expiry', now, limit)) do
   local message = load_message(tag)
   if message then
-    leave_queue(message)
-    forget(message)
+    drop(message)
     expired[#expired + 1] = message.task
   else
     drop_orphan(tag, '')

@@ -5,13 +5,15 @@
 -- Result: 1, or 0 if the task is not queued.
 -- Atomic; O(log n). Its lane stays: a boost never rewrites a tier.
 assert(#ARGV == 7, 'rerank takes 7 arguments')
+local priority, budget = number_at(3, 0, 9, true), number_at(4, 0, C.LONGEST_MS, true)
+local boost, boost_ms = number_at(5, 0, 9, true), number_at(6, 0, C.LONGEST_MS)
 local now, tag = clock(), call('HGET', P .. 'tasks', ARGV[2])
 local message = tag and load_message(tag)
 if not message or message.state ~= 'queued' then return 0 end
 leave_queue(message)
-if ARGV[3] ~= '' then message.priority = tonumber(ARGV[3]) end
-if ARGV[4] ~= '' then message.budget_ms = tonumber(ARGV[4]) end
-if ARGV[5] ~= '' then message.boost, message.boost_until = tonumber(ARGV[5]), now + ARGV[6] end
+if priority then message.priority = priority end
+if budget then message.budget_ms = budget end
+if boost then message.boost, message.boost_until = boost, now + boost_ms end
 if ARGV[7] == '1' then
   message.penalty, message.claimed = '', tonumber(call('HGET', message_key(tag), 'claimed') or '')
 end

@@ -1,12 +1,14 @@
 -- settle: end one attempt.
--- KEYS 1 group. ARGV 1 now, 2 tag, 3 fence, 4 outcome: done | requeue | dead.
+-- KEYS 1 group. ARGV 1 now, 2 tag, 3 fence, 4 outcome: done | void | requeue | dead.
 -- Result: 0 (stale: another attempt owns it, or it is gone), 1 (settled as asked), 2 (was to be requeued, but its
 --         tenant had cancelled it: gone).
 -- Atomic: exactly one attempt can settle a message. A requeued message keeps its place and is not charged an attempt;
--- a dead one is kept with its payload. What a done one took corrects the pool's mean and its tenant's bias.
+-- a dead one is kept with its payload. What a done one took corrects the pool's mean and its tenant's bias, unless it was
+-- cancelled, and what its contract paid; a void one was not served: it teaches nothing and is given back what it paid.
 assert(#ARGV == 4, 'settle takes 4 arguments')
 local outcome = ARGV[4]
-assert(outcome == 'done' or outcome == 'requeue' or outcome == 'dead', 'settle takes the outcome done, requeue or dead')
+local known = outcome == 'done' or outcome == 'void' or outcome == 'requeue' or outcome == 'dead'
+assert(known, 'settle takes the outcome done, void, requeue or dead')
 local now, message = clock(), load_message(ARGV[2])
 if not message or message.state ~= 'leased' or message.fence ~= tonumber(ARGV[3]) then return 0 end
 end_lease(message)
@@ -20,8 +22,8 @@ if outcome == 'dead' then
   call('ZADD', P .. 'dead', now, message.tag)
   return 1
 end
-if outcome == 'done' then
-  local actual = math.max(0, now - message.started)
+local actual = outcome == 'done' and math.max(0, now - message.started) or 0
+if outcome == 'done' and message.cancel == 0 then
   local mean = tonumber(call('HGET', P .. 'mean32', message.model) or nil)
   local step = 2 ^ C.MEAN_STEP_BITS
   call('HSET', P .. 'mean32', message.model, mean and mean + actual - math.floor(mean / step) or actual * step)
@@ -34,5 +36,6 @@ if outcome == 'done' then
     call('HSET', P .. 'bias', account, bias)
   end
 end
+give_back(now, message, message.cost_ms - math.min(actual, C.LARGEST_COST_MS))
 forget(message)
-return outcome == 'done' and 1 or 2
+return outcome == 'requeue' and 2 or 1

@@ -6,9 +6,11 @@
 -- Atomic: a message is either whole in the queue, with its bell rung, or not there at all.
 assert(#ARGV == 15, 'submit takes 15 arguments')
 local now, tag = clock(), ARGV[2]
+local priority, batch, budget = number_at(8, 0, 9), number_at(9, 0, 1), number_at(10, 0, C.LONGEST_MS)
+local predicted, delay, ttl = number_at(11, 0, C.LONGEST_MS), number_at(12, 0, C.LONGEST_MS), number_at(13, 0, C.LONGEST_MS)
+number_at(14, 1, C.LONGEST_MS)
 if call('EXISTS', message_key(tag)) == 1 then return 0 end
-local arrival, ttl, predicted = now + ARGV[12], tonumber(ARGV[13]), tonumber(ARGV[11])
-local tenant, model, budget = ARGV[6], ARGV[5], tonumber(ARGV[10])
+local tenant, model, arrival = ARGV[6], ARGV[5], now + delay
 local cost
 if predicted == 0 then
   cost = terms_of(model).mean_ms
@@ -19,7 +21,7 @@ else
 end
 local message = {
   tag = tag, task = ARGV[3], lane = ARGV[4], model = model, tenant = tenant, organisation = ARGV[7],
-  priority = tonumber(ARGV[8]), batch = tonumber(ARGV[9]), budget_ms = budget, predicted_ms = predicted, cost_ms = cost,
+  priority = priority, batch = batch, budget_ms = budget, predicted_ms = predicted, cost_ms = cost,
   urgency = urgency_of(budget), arrival = arrival,
   eta = arrival > now and arrival or 0,
   number = call('INCR', P .. 'number') % C.SAME_MS, expires = ttl > 0 and arrival + ttl or 0,

@@ -14,6 +14,10 @@ if message.state == 'leased' then
   call('PUBLISH', P .. 'cancel', ARGV[2])
   return 2
 end
-if message.state == 'queued' then leave_queue(message) else call('ZREM', P .. 'dead', tag) end
-forget(message)
+if message.state == 'queued' then
+  drop(message)
+else
+  call('ZREM', P .. 'dead', tag)
+  forget(message)
+end
 return 1

@@ -76,16 +76,30 @@ class Claims:
         base = terms.base_ms if share.contract_q10 else 0
         return base + penalty_ms(excess, terms.slope_q20, share.steepness_q10), False
 
+    def give_back(self, now: int, message: Message, terms: PoolTerms, unused_ms: int) -> None:
+        """Put back into its contract's bucket what a message that was in profile did not use (ms of one slot; less than
+        0: it used more). With `now` 0 the bucket is left at its instant: what only grows needs no clock.
+
+        Who used more than it said may owe the bucket as much as it holds: small predictions buy nothing.
+        """
+        contract_q10 = self.shares.get(message.organisation, Share()).contract_q10
+        if message.in_profile and contract_q10 and terms.slots:
+            tokens, since, most = self._bucket(now, message, terms, contract_q10)
+            self.tokens[message.organisation, message.model] = min(max(-most, tokens + (unused_ms << 10)), most), since
+
     def _take(self, now: int, message: Message, terms: PoolTerms, contract_q10: int) -> bool:
         """Take a message's cost out of the contract's bucket, if it is there. Tokens are 1/1024 ms of one slot."""
-        account = message.organisation, message.model
-        rate = contract_q10 * terms.slots
-        most = rate * terms.burst_ms
-        tokens, since = self.tokens.get(account, (most, now))
-        elapsed = min(max(0, now - since), terms.burst_ms)
-        tokens = min(tokens + elapsed * rate, most)
+        tokens, since, _ = self._bucket(now, message, terms, contract_q10)
         cost = message.cost_ms << 10
         fits = cost <= tokens
-        # The clock that went back gives nothing twice.
-        self.tokens[account] = tokens - cost if fits else tokens, max(now, since)
+        self.tokens[message.organisation, message.model] = tokens - cost if fits else tokens, since
         return fits
+
+    def _bucket(self, now: int, message: Message, terms: PoolTerms, contract_q10: int) -> tuple[int, int, int]:
+        """What is in the bucket, at which instant, and the most that it holds."""
+        rate = contract_q10 * terms.slots
+        most = rate * terms.burst_ms
+        tokens, since = self.tokens.get((message.organisation, message.model), (most, now))
+        elapsed = min(max(0, now - since), terms.burst_ms)
+        # The clock that went back gives nothing twice.
+        return min(tokens + elapsed * rate, most), max(now, since), most

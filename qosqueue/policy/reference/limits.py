@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from qosqueue.policy.ordered_set import OrderedSet
 from qosqueue.policy.reference.message import Place
 
 
@@ -39,11 +40,19 @@ def place_limit(lane: str, model: str) -> str:
     return f"p:{len(lane.encode())}:{lane}:{model}"
 
 
+def tier_limit(tier: str) -> str:
+    """Name of a tier's limit over all its lanes and models: its bulkhead."""
+    return f"c:{tier}"
+
+
 @lru_cache(maxsize=1024)  # every pick asks for the same few places
-def names_of(place: Place) -> tuple[str, str, str]:
-    """The limits that hold for every message of a place."""
+def names_of(place: Place) -> tuple[str, ...]:
+    """The limits that hold for every message of a place. The tier is its lane's, what stands before the first dot: a
+    boost, or another priority, never takes a message out of its bulkhead."""
     lane, model = place
-    return place_limit(lane, model), model_limit(model), lane_limit(lane)
+    names = place_limit(lane, model), model_limit(model), lane_limit(lane)
+    tier, dot, _ = lane.partition(".")
+    return (*names, tier_limit(tier)) if tier and dot else names
 
 
 class Limits:
@@ -51,28 +60,41 @@ class Limits:
 
     def __init__(self) -> None:
         self.limits: dict[str, Limit] = {}
+        self.ends = OrderedSet()
         self.running: dict[str, int] = {}
 
-    def reached(self, now: int, name: str) -> Limit | None:
-        """The limit of that name if it lets nothing more begin now."""
+    def put(self, name: str, limit: Limit | None) -> None:
+        """Set the limit of a name, or lift it."""
+        self.ends.remove(name)
+        if limit is None:
+            self.limits.pop(name, None)
+            return
+        self.limits[name] = limit
+        if limit.until:
+            self.ends.add(name, limit.until)
+
+    def reached(self, now: int, name: str) -> bool:
+        """Whether a limit lets nothing more begin under that name now."""
         limit = self.limits.get(name)
-        if limit is None or 0 < limit.until <= now or self.running.get(name, 0) < limit.most:
-            return None
-        return limit
+        return limit is not None and not 0 < limit.until <= now and self.running.get(name, 0) >= limit.most
 
     def begin(self, place: Place, tenant: str) -> None:
         """Count an attempt."""
         for name in self._counted(place, tenant):
             self.running[name] = self.running.get(name, 0) + 1
 
-    def end(self, place: Place, tenant: str) -> None:
-        """Count it no more."""
+    def end(self, place: Place, tenant: str) -> set[str]:
+        """Count it no more; the names under which that was one too many, and another may begin now."""
+        opened = set()
         for name in self._counted(place, tenant):
             left = self.running.get(name, 0) - 1
             if left > 0:
                 self.running[name] = left
             else:
                 self.running.pop(name, None)
+            if name in self.limits and left == self.limits[name].most - 1:
+                opened.add(name)
+        return opened
 
     def _counted(self, place: Place, tenant: str) -> tuple[str, ...]:
         return (*names_of(place), tenant_limit(tenant)) if tenant else names_of(place)

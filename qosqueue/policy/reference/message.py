@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Literal
+
+Outcome = Literal["done", "void", "requeue", "dead"]
+"""How an attempt ends: served; over without service, which teaches nothing and costs no contract anything; to be tried
+again; to be kept aside."""
 
 
 class State(StrEnum):
@@ -18,13 +23,15 @@ class Stand(StrEnum):
     """How a queued message takes part in the order.
 
     `later` waits for its ETA, `live` is in the order by its key, `relegated` can no longer start in its budget and
-    stands behind all that can (vip stays live), `batch` fills slots that nobody else wants.
+    stands behind all that can (vip stays live), `batch` fills slots that nobody else wants, `expired` is past its time
+    to live: it waits for a sweep to tell of it, and never runs.
     """
 
     LATER = "later"
     LIVE = "live"
     RELEGATED = "relegated"
     BATCH = "batch"
+    EXPIRED = "expired"
 
 
 @dataclass(slots=True)
@@ -75,6 +82,10 @@ class Message:
         """The ordered row that it waits in while queued (and not for its ETA)."""
         return self.stand, self.lane, self.model
 
+    def is_late(self, now: int) -> bool:
+        """Whether it is past its time to live: it must not run any more."""
+        return 0 < self.expires <= now
+
 
 Place = tuple[str, str]
 """Lane and model."""
@@ -116,6 +127,14 @@ class Reaped:
     expired: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
     fences: tuple[int, ...] = ()
+
+    def __add__(self, other: Reaped) -> Reaped:
+        """What two sweeps have moved, one after the other."""
+        return Reaped(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+    def is_full(self, limit: int) -> bool:
+        """Whether there may be more than a sweep of at most `limit` of each kind has moved."""
+        return max(len(self.requeued) + len(self.dead) + len(self.withdrawn), len(self.expired)) >= limit
 
 
 @dataclass(frozen=True)

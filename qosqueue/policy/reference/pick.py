@@ -1,8 +1,8 @@
 """Which message runs next on a free slot?
 
-Eligible first: places under none of their limits, tenants below theirs. Then the order: what relegated work is owed,
-else the first live message, else the first relegated one; and if nobody online wants the slot, batch, behind a few
-slots that stay free for whoever comes.
+Eligible first: places under none of their limits, tenants below theirs, messages in their time to live. Then the order:
+what relegated work is owed, else the first live message, else the first relegated one; and if nobody online wants the
+slot, batch, behind a few slots that stay free for whoever comes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qosqueue.policy import order
+from qosqueue.policy.ordered_set import OrderedSet
 from qosqueue.policy.reference.limits import names_of, tenant_limit
 from qosqueue.policy.reference.message import Message, Place, Row, Stand
 from qosqueue.policy.reference.standing import Standing
@@ -33,53 +34,42 @@ class Pick:
         self._standing = standing
         self._messages = messages
         self._passed_over = 0
-        self._opens: int | None = None
 
     def first(self, places: Sequence[Place]) -> Message | None:
         """The message to lease, still in its row."""
         open_places = [place for place in places if self._is_open(place)]
-        relegated = self._head(Stand.RELEGATED, open_places, oldest=True)
+        relegated = self._message(Stand.RELEGATED, open_places, oldest=True)
         credit = self._standing.credit
-        if relegated is not None and credit.get(relegated.row[2], 0) > 0:
-            message = self._message(relegated)
-            credit[message.model] -= message.cost_ms
-            return message
-        live = self._head(Stand.LIVE, open_places)
+        if relegated is not None and credit.get(relegated.model, 0) > 0:
+            credit[relegated.model] -= relegated.cost_ms
+            return relegated
+        live = self._message(Stand.LIVE, open_places)
         if live is not None:
-            message = self._message(live)
             if relegated is not None:
-                self._owe(relegated.row[2], message.cost_ms)
-            return message
+                self._owe(relegated.model, live.cost_ms)
+            return live
         if relegated is not None:
-            best = self._head(Stand.RELEGATED, open_places)
-            return None if best is None else self._message(best)
-        batch = self._head(Stand.BATCH, [place for place in open_places if self._has_spare(place[1])])
-        return None if batch is None else self._message(batch)
+            return self._message(Stand.RELEGATED, open_places)
+        return self._message(Stand.BATCH, [place for place in open_places if self._has_spare(place[1])])
 
     def retry_after_ms(self, places: Sequence[Place]) -> int | None:
         """When to look again, after nothing was found."""
         waits = []
-        if self._passed_over >= order.PARKED_PER_PICK:
+        if self._passed_over >= order.PASSED_OVER_PER_PICK:
             waits.append(1)
         if any(self._standing.waits_at(place) for place in places):
             waits.append(order.LOOK_AGAIN_MS)
-            if self._opens is not None:
-                waits.append(self._opens - self._now)
-        first = self._standing.later.first()
-        if first is not None:
-            waits.append(max(1, first[0] - self._now))
+            waits += self._until(self._standing.limits.ends)
+        waits += self._until(self._standing.later)
         return min(waits) if waits else None
 
     def _is_open(self, place: Place) -> bool:
-        if not self._standing.waits_at(place):
-            return False
-        for name in names_of(place):
-            limit = self._standing.limits.reached(self._now, name)
-            if limit is not None:
-                if limit.until:
-                    self._opens = limit.until if self._opens is None else min(self._opens, limit.until)
-                return False
-        return True
+        limits = self._standing.limits
+        return self._standing.waits_at(place) and not any(limits.reached(self._now, name) for name in names_of(place))
+
+    def _until(self, instants: OrderedSet) -> list[int]:
+        first = instants.first()
+        return [] if first is None else [max(1, first[0] - self._now)]
 
     def _head(self, stand: Stand, places: Sequence[Place], *, oldest: bool = False) -> _Head | None:
         """The first of a kind; `oldest` counts only its age, not its tier."""
@@ -95,9 +85,9 @@ class Pick:
                     best = _Head(score, row, head[1])
             if best is None or not best.tenant:
                 return best
-            if self._standing.limits.reached(self._now, tenant_limit(best.tenant)) is None:
+            if not self._standing.limits.reached(self._now, tenant_limit(best.tenant)):
                 return best
-            if self._passed_over >= order.PARKED_PER_PICK:
+            if self._passed_over >= order.PASSED_OVER_PER_PICK:
                 return None
             self._passed_over += 1
             self._standing.rows.park(best.row, best.tenant)
@@ -112,5 +102,14 @@ class Pick:
         credit = self._standing.credit
         credit[model] = min(credit.get(model, 0) + (served_ms * order.FLOOR_Q10 >> 10), most)
 
-    def _message(self, head: _Head) -> Message:
-        return self._messages[self._standing.rows.first_of(head.row, head.tenant)]
+    def _message(self, stand: Stand, places: Sequence[Place], *, oldest: bool = False) -> Message | None:
+        """The first of a kind that is still in its time to live."""
+        while (head := self._head(stand, places, oldest=oldest)) is not None:
+            message = self._messages[self._standing.rows.first_of(head.row, head.tenant)]
+            if not message.is_late(self._now):
+                return message
+            if self._passed_over >= order.PASSED_OVER_PER_PICK:
+                break
+            self._passed_over += 1
+            self._standing.expire(message)
+        return None

@@ -7,13 +7,13 @@ Every method is the twin of the script of the same name: same arguments, same re
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import get_args
 
 from qosqueue.policy import order
 from qosqueue.policy.ordered_set import OrderedSet
 from qosqueue.policy.reference.claims import Account, Share
 from qosqueue.policy.reference.limits import Limit
-from qosqueue.policy.reference.message import Aged, Delivery, Message, Nothing, Place, Reaped, State
+from qosqueue.policy.reference.message import Aged, Delivery, Message, Nothing, Outcome, Place, Reaped, State
 from qosqueue.policy.reference.pick import Pick
 from qosqueue.policy.reference.standing import Standing
 
@@ -50,6 +50,9 @@ class ReferenceQueue:
         payload: str,
     ) -> int:
         """Queue one message: 1, or 0 if the tag is known. `cost_ms` 0: the sender does not know."""
+        _checked(priority=(priority, 0, 9), max_attempts=(max_attempts, 1, order.LONGEST_MS))
+        figures = {"budget_ms": budget_ms, "cost_ms": cost_ms, "delay_ms": delay_ms, "ttl_ms": ttl_ms}
+        _checked(**{name: (value, 0, order.LONGEST_MS) for name, value in figures.items()})
         if tag in self.messages:
             return 0
         self.standing.number += 1
@@ -115,8 +118,10 @@ class ReferenceQueue:
         """For each (tag, fence): 0 lost, 1 held, 2 held but cancelled by its tenant."""
         return [self._renew_one(now + lease_ms, tag, fence) for tag, fence in leases]
 
-    def settle(self, now: int, *, tag: str, fence: int, outcome: Literal["done", "requeue", "dead"]) -> int:
+    def settle(self, now: int, *, tag: str, fence: int, outcome: Outcome) -> int:
         """End one attempt: 0 stale, 1 as asked, 2 was to be requeued but its tenant had cancelled it."""
+        if outcome not in get_args(Outcome):
+            raise ValueError(f"outcome: one of {', '.join(get_args(Outcome))} expected, got {outcome!r}")
         message = self._held(tag, fence)
         if message is None:
             return 0
@@ -129,10 +134,15 @@ class ReferenceQueue:
             message.state = State.DEAD
             self.dead.add(tag, now)
             return 1
+        unused_ms = message.cost_ms
         if outcome == "done":
-            self._learn(message, max(0, now - message.started))
+            actual_ms = max(0, now - message.started)
+            unused_ms -= min(actual_ms, order.LARGEST_COST_MS)
+            if not message.cancel:
+                self._learn(message, actual_ms)
+        self._give_back(now, message, unused_ms)
         self._forget(message)
-        return 1 if outcome == "done" else 2
+        return 2 if outcome == "requeue" else 1
 
     def withdraw(self, *, task: str) -> int:
         """Take a message back: 0 unknown, 1 it is gone, 2 it runs and its holder was told to stop."""
@@ -143,8 +153,11 @@ class ReferenceQueue:
         if message.state is State.LEASED:
             message.cancel = True
             return 2
-        self._take_out(message)
-        self._forget(message)
+        if message.state is State.QUEUED:
+            self._drop(message)
+        else:
+            self.dead.remove(message.tag)
+            self._forget(message)
         return 1
 
     def rerank(
@@ -164,6 +177,9 @@ class ReferenceQueue:
         (0 ends a boost); `charge` decides its penalty afresh, with the shares of now, for what was
         claimed before it when it joined.
         """
+        given = {"priority": (priority, 9), "boost": (boost, 9)}
+        given |= {"budget_ms": (budget_ms, order.LONGEST_MS), "boost_ms": (boost_ms, order.LONGEST_MS)}
+        _checked(**{name: (value, 0, most) for name, (value, most) in given.items() if value is not None})
         message = self.messages.get(self.tasks.get(task, ""))
         if message is None or message.state is not State.QUEUED:
             return 0
@@ -213,8 +229,7 @@ class ReferenceQueue:
                 fences.append(message.fence)
         late = [self.messages[tag] for tag in self.standing.expiry.up_to(now, limit)]
         for message in late:
-            self.standing.leave(message)
-            self._forget(message)
+            self._drop(message)
         expired = tuple(message.task for message in late)
         return Reaped(tuple(requeued), tuple(dead), expired, tuple(withdrawn), tuple(fences))
 
@@ -227,21 +242,13 @@ class ReferenceQueue:
         arrivals = self.standing.arrivals.get(lane)
         tags = [] if arrivals is None else arrivals.up_to(order.TIER_STEP, limit)
         for tag in tags:
-            message = self.messages[tag]
-            self.standing.leave(message)
-            self._forget(message)
+            self._drop(self.messages[tag])
         return len(tags)
 
     def limit(self, now: int, *, name: str, most: int | None, for_ms: int = 0) -> None:
         """Let at most `most` attempts run under a name (see limits.py), for so long (0: for good); None lifts it."""
-        if most is None:
-            self.standing.limits.limits.pop(name, None)
-        else:
-            self.standing.limits.limits[name] = Limit(most, now + for_ms if for_ms else 0)
-        if name.startswith("t:"):
-            self.standing.unpark(name[2:])
-        else:
-            self.standing.ring_all()
+        _checked(most=(most or 0, 0, order.LONGEST_MS), for_ms=(for_ms, 0, order.LONGEST_MS))
+        self.standing.limit(name, None if most is None else Limit(most, now + for_ms if for_ms else 0))
 
     def share(self, organisation: str, share: Share | None) -> None:
         """What an organisation was promised (None: nothing of its own any more); counts from its next request on (see
@@ -289,16 +296,25 @@ class ReferenceQueue:
     def _leave_lease(self, message: Message) -> None:
         self.leases.remove(message.tag)
         message.holder = None
-        self.standing.limits.end((message.lane, message.model), message.tenant)
-        self.standing.unpark(message.tenant)
+        self.standing.end(message)
 
-    def _take_out(self, message: Message) -> None:
-        if message.state is State.QUEUED:
-            self.standing.leave(message)
-        else:
-            self.dead.remove(message.tag)
+    def _drop(self, message: Message) -> None:
+        """It leaves the queue without service: its contract pays nothing for it."""
+        self.standing.leave(message)
+        self._give_back(0, message, message.cost_ms)
+        self._forget(message)
+
+    def _give_back(self, now: int, message: Message, unused_ms: int) -> None:
+        self.standing.claims.give_back(now, message, self.standing.terms(message.model), unused_ms)
 
     def _forget(self, message: Message) -> None:
         del self.messages[message.tag]
         if self.tasks.get(message.task) == message.tag:
             del self.tasks[message.task]
+
+
+def _checked(**figures: tuple[int, int, int]) -> None:
+    """Each figure with its least and most; nothing is changed when one is out of its bounds."""
+    for name, (value, least, most) in figures.items():
+        if not least <= value <= most:
+            raise ValueError(f"{name}: {least} to {most} expected, got {value}")

@@ -13,7 +13,7 @@ from qosqueue.policy import order
 from qosqueue.policy.order import PoolTerms
 from qosqueue.policy.ordered_set import OrderedSet
 from qosqueue.policy.reference.claims import Claims
-from qosqueue.policy.reference.limits import Limits
+from qosqueue.policy.reference.limits import Limit, Limits, model_limit, names_of
 from qosqueue.policy.reference.message import Aged, Message, Place, Stand, State
 from qosqueue.policy.reference.rows import Rows
 
@@ -59,8 +59,15 @@ class Standing:
         self.expiry.remove(message.tag)
         self._unstand(message)
 
+    def expire(self, message: Message) -> None:
+        """Pass over for good what is past its time to live: it stays where the next sweep finds it."""
+        self._unstand(message)
+        message.stand, message.due = Stand.EXPIRED, 0
+
     def move_due(self, now: int, limit: int) -> Aged:
-        """Make up to `limit` moves of each kind: ETA reached, and the rest."""
+        """Make up to `limit` moves of each kind: limits that end, ETA reached, and the rest."""
+        for name in self.limits.ends.up_to(now, limit):
+            self.limit(name, None)
         woken: list[str] = []
         joined: list[str] = []
         relegated: list[str] = []
@@ -73,12 +80,29 @@ class Standing:
             message = self.messages[tag]
             before, ends = message.stand, message.boost_until
             self._restand(now, message)
-            if before is not message.stand:
+            if before is not message.stand and message.stand is not Stand.EXPIRED:
                 (relegated if message.stand is Stand.RELEGATED else joined).append(message.task)
-            else:
+            elif before is message.stand:
                 # Nothing else leaves a message in its stand: its boost ended, or it is of vip and missed its budget.
                 (boost_ended if ends and ends <= now else missed).append(message.task)
         return Aged(tuple(woken), tuple(joined), tuple(relegated), tuple(boost_ended), tuple(missed))
+
+    def limit(self, name: str, limit: Limit | None) -> None:
+        """Set or lift a limit, and let be picked what it held back."""
+        self.limits.put(name, limit)
+        if name.startswith("t:"):
+            self.unpark(name[2:])
+        else:
+            self.ring_under({name})
+
+    def end(self, message: Message) -> None:
+        """One attempt at a message runs no more. Whoever is idle knows nothing of the limits that it has opened, nor of
+        slots that batch may have again: wake one slot wherever that lets something begin."""
+        opened = self.limits.end((message.lane, message.model), message.tenant)
+        terms = self.terms(message.model)
+        left = terms.slots - self.limits.running.get(model_limit(message.model), 0)
+        self.ring_under(opened, message.model if terms.slots and left == terms.spare + 1 else None)
+        self.unpark(message.tenant)
 
     def unpark(self, tenant: str) -> None:
         """A tenant may be picked again: one of its slots is free, or its limit was changed."""
@@ -89,9 +113,14 @@ class Standing:
         """Wake one slot that waits for a place."""
         self.bells[place] = min(self.bells.get(place, 0) + 1, BELL_DEPTH)
 
-    def ring_all(self) -> None:
-        """Wake a slot for every place where something waits."""
-        for place in {(lane, model) for _, lane, model in self.rows.depth}:
+    def ring_under(self, names: set[str], batch_of: str | None = None) -> None:
+        """Wake a slot for every place where something waits under one of these names, or batch for that model."""
+        rows = self.rows.depth
+        for place in {
+            (lane, model)
+            for stand, lane, model in rows
+            if (stand is Stand.BATCH and model == batch_of) or not names.isdisjoint(names_of((lane, model)))
+        }:
             self.ring(place)
 
     def waits_at(self, place: Place) -> bool:
@@ -129,6 +158,9 @@ class Standing:
             message.due = 0
             self.later.add(message.tag, message.eta)
             return
+        if message.stand is Stand.EXPIRED:
+            message.due = 0
+            return
         message.eta = 0
         late_ms = self.terms(message.model).base_ms // order.LATE_PART if _missed(now, message) else 0
         # It claims as one with a later deadline does: what is late must not close the door for those behind it.
@@ -147,6 +179,7 @@ class Standing:
     def _unstand(self, message: Message) -> None:
         if message.stand is Stand.LATER:
             self.later.remove(message.tag)
+        if message.stand in (Stand.LATER, Stand.EXPIRED):
             return
         self.due.remove(message.tag)
         self.rows.leave(message)
@@ -172,6 +205,8 @@ class Standing:
 
 def _stand_of(now: int, message: Message) -> tuple[Stand, int]:
     """The stand of a message, and the instant at which time changes it (0: never)."""
+    if message.is_late(now):
+        return Stand.EXPIRED, 0
     if message.eta > now:
         return Stand.LATER, 0
     if not message.budget_ms:
