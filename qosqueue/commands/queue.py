@@ -22,7 +22,8 @@ LIMIT_COLUMNS = ("name", "tenant", "lane", "model", "most", "until_ms", "running
 DEAD_COLUMNS = ("task", "lane", "model", "tenant", "attempts", "died_ms", "why")
 
 Name = Annotated[
-    str | None, typer.Argument(help="t:TENANT, l:LANE, m:MODEL or p:LENGTH OF LANE:LANE:MODEL; or use the options")
+    str | None,
+    typer.Argument(help="t:TENANT, c:TIER, l:LANE, m:MODEL or p:LENGTH OF LANE:LANE:MODEL; or use the options"),
 ]
 Lane = Annotated[str | None, typer.Option(help="the limit of this lane; with --model of this lane on that model")]
 ModelName = Annotated[str | None, typer.Option("--model", help="the limit of this model")]

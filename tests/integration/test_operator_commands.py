@@ -199,7 +199,7 @@ def test_a_request_that_somebody_waits_for_is_not_replayed(modelled: Road) -> No
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        ("queue limit x:y --most 1", 2, "name: expected t:TENANT, l:LANE, m:MODEL or p:LENGTH"),
+        ("queue limit x:y --most 1", 2, "name: expected t:TENANT, c:TIER, l:LANE, m:MODEL or p:LENGTH"),
         ("queue limit p:8:vip.light:sim --most 1", 2, "name: expected the length of 'vip.light' after p:, 9, got 8"),
         ("queue limit l:system --most 0", 2, "name: expected another lane than system"),
         ("queue limit l:vip.light --most -1", 2, "most: expected a whole number from 0"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -334,3 +335,21 @@ def test_a_lost_lease_renews_nothing() -> None:
     assert queue.renew(NOW + LEASE_MS, lease_ms=LEASE_MS, leases=leases) == [0, 1, 0]
     assert queue.settle(0, tag="t", fence=first.fence, outcome="done") == 0
     assert queue.settle(0, tag="t", fence=second.fence, outcome="done") == 1
+
+
+def test_wrong_figures_are_refused_before_anything_is_changed() -> None:
+    queue = ReferenceQueue()
+    submit(queue, NOW, "t")
+    delivery = pick(queue, NOW)
+    assert delivery is not None
+    for wrong in ({"priority": 10}, {"priority": -1}, {"max_attempts": 0}, {"delay_ms": -1}, {"ttl_ms": 2**43}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            submit(queue, NOW, "wrong", **wrong)
+    with pytest.raises(ValueError, match="boost"):
+        queue.rerank(NOW, task="task-t", boost=10)
+    with pytest.raises(ValueError, match="most"):
+        queue.limit(NOW, name="t:a", most=-1)
+    with pytest.raises(ValueError, match="outcome"):
+        queue.settle(NOW, tag="t", fence=delivery.fence, outcome="lost")  # type: ignore[arg-type]
+    assert queue.settle(NOW, tag="t", fence=delivery.fence, outcome="done") == 1
+    assert queue.messages == {}
