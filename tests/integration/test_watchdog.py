@@ -199,17 +199,22 @@ def _all_due(road: Road) -> bool:
     return road.services.redis.zcount(f"{road.services.scripts.key}:expiry", "-inf", now_ms) == 3
 
 
-def test_what_can_no_longer_start_in_time_is_relegated_once_and_only_that(modelled: Road) -> None:
+@pytest.mark.parametrize(("priority", "moved", "relegated"), [(5, "relegated", 1), (0, "missed", 0)])
+def test_what_can_no_longer_start_in_time_is_moved_once_and_only_that(
+    modelled: Road, priority: int, moved: str, relegated: int
+) -> None:
     old, new = modelled.submit(), modelled.submit()
-    client, key = modelled.services.redis, modelled.services.scripts.key
+    scripts = modelled.services.scripts
+    assert scripts.rerank(task=old.id, priority=priority) == 1
+    client, key = modelled.services.redis, scripts.key
     tag = client.hget(f"{key}:tasks", old.id)
     assert tag is not None
     client.hincrby(f"{key}:msg:{tag.decode()}", "arrival", -60_000)
     client.zincrby(f"{key}:due", -60_000, tag)
-    assert modelled.services.watchdog.age().outcome["relegated"] == (old.id,)
-    assert modelled.services.watchdog.age().outcome["relegated"] == ()
+    assert modelled.services.watchdog.age().outcome[moved] == (old.id,)
+    assert modelled.services.watchdog.age().outcome[moved] == ()
     (lane,) = [each for each in modelled.services.queues.lanes() if each.lane == "vip.light"]
-    assert (lane.depth, lane.relegated) == (2, 1)
+    assert (lane.depth, lane.relegated) == (2, relegated)
     assert new.id != old.id
 
 
