@@ -16,7 +16,7 @@ from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as stock
 from redis.connection import Connection
 
-from qosqueue.broker import transport
+from qosqueue.broker import acknowledgement, transport
 
 # Owner, name, its parameters: what an override is called with, or what we call it with.
 NAMES: list[tuple[Any, str, list[str]]] = [
@@ -94,8 +94,9 @@ def test_every_override_of_ours_is_in_the_list_and_is_one() -> None:
 
 
 def test_no_private_name_is_called_that_is_not_listed() -> None:
-    tree = ast.parse(Path(transport.__file__).read_text("utf-8"))
-    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")}
+    trees = [ast.parse(Path(module.__file__).read_text("utf-8")) for module in (acknowledgement, transport)]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute) and node.attr.startswith("_")}
     own = {name for each in (transport.QoS, transport.Channel) for name in vars(each)}
     known = {name for _, name, _ in NAMES} | {name for _, name in ATTRIBUTES} | QOS_ATTRIBUTES
     assert {name for name in used if not name.startswith("__")} <= known | own
