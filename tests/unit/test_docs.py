@@ -24,6 +24,11 @@ from qosqueue.wiring import build
 from qosqueue_web.app import create_app
 from qosqueue_workers.engines.base import EngineRequest
 from scripts import lifecycle_diagram, results_table, settings_table
+from scripts.bench.policies.interface import Request
+from scripts.bench.sim.loop import run
+from scripts.bench.sim.scenes import mixed
+from scripts.bench.sim.setting import setting
+from scripts.bench.sim.slots import Slots
 from scripts.celery_suite import page as celery_page
 from scripts.generated_block import ROOT, with_block
 
@@ -144,6 +149,24 @@ def test_the_engine_of_the_howto_runs() -> None:
         engine.close()
     assert "".join(said) == completion.text == "one two"
     assert (completion.finish_reason, completion.prompt_tokens, completion.completion_tokens) == ("length", 3, 2)
+
+
+def test_the_rule_of_the_howto_runs() -> None:
+    (code,) = fenced(read("docs/howto/add-a-policy.md"), "python")
+    names: dict[str, Any] = {"__name__": "shortest_first"}
+    exec(compile(code, "shortest_first.py", "exec"), names)
+    chosen = setting("overload", "about", ["--requests", "1000", "--slots", "8"], rho=1.2)
+    work = mixed(chosen, 1.2, 1)
+    started = run(names["ShortestFirst"](work.pool), work.requests, Slots(8)).started_ms
+    assert len(started) == len(work.requests)
+    shorter, longer = (
+        sorted(work.requests, key=lambda each: each.predicted_ms)[part] for part in (slice(100), slice(-100, None))
+    )
+
+    def waited(requests: list[Request]) -> int:
+        return sum(started[each.id] - each.arrival_ms for each in requests)
+
+    assert waited(shorter) < waited(longer) / 10
 
 
 def test_no_page_names_a_machine() -> None:
