@@ -72,6 +72,10 @@ LOOK_AGAIN_MS = 1_000
 LATE_PART = 2
 """A vip request that missed its start budget is never relegated: it stands 1/2 of `base_ms` after that instant."""
 
+LATE_BATCH = 8
+"""Batch that joined the order stands 8 `base_ms` after its window (four basic budgets): behind each fresh online request
+whose organisation claims less than a whole pool beyond its allowance. Before its window ends it is ahead of floods only."""
+
 LEAST_CREDIT_MS = 200
 DEFAULT_COST_MS = 1_000
 """What a request is taken to cost when neither it nor its pool says."""
@@ -162,7 +166,7 @@ def key_ms(arrival_ms: int, priority: int, budget_ms: int, cost_ms: int, size_q1
 
 
 def late_key_ms(arrival_ms: int, budget_ms: int, late_ms: int, penalty: int) -> int:
-    """D of a vip request that missed its start budget: so much after the instant by which it should have started."""
+    """D of a vip request that missed its start budget, and of batch: so much after the instant by which it should start."""
     return min(arrival_ms + budget_ms + late_ms + penalty, LATEST_KEY_MS)
 
 

@@ -204,6 +204,20 @@ def test_batch_fills_idle_slots_behind_spare_ones_and_joins_the_order_in_time() 
     assert queue.messages["more"].stand is Stand.LIVE
 
 
+@given(window=st.integers(1_000, 86_400_000), priority=st.integers(0, 9), cost=st.integers(1, 8_000))
+def test_batch_near_the_end_of_its_window_goes_before_floods_only(window: int, priority: int, cost: int) -> None:
+    """Else a batch job that does not fit would be served ahead of everybody, at the expense of online work."""
+    queue = with_pool(slots=8)
+    queue.submit(NOW, **submission("batch", priority=0, batch=True, tenant="b", budget_ms=window, cost_ms=4_000))
+    end = NOW + window
+    assert queue.age(end, limit=9).joined == ("task-batch",)
+    for number in range(40):
+        request(queue, end, f"flood{number:02}", tenant="flooder", cost_ms=8_000)
+    request(queue, end, "online", priority, tenant="quiet", cost_ms=cost)
+    started = [tag_of(queue, end) for _ in range(42)]
+    assert started.index("online") < started.index("batch") < started.index("flood39")
+
+
 def test_a_message_with_an_eta_waits_in_the_queue_and_a_worker_is_told_when_to_look() -> None:
     queue = ReferenceQueue()
     queue.submit(NOW, **submission("later", delay_ms=1_500))

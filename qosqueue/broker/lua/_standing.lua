@@ -28,6 +28,13 @@ local function stand_of(now, message)
   return has_missed(now, message) and 'live' or 'relegated', 0
 end
 
+-- So much after the end of its start budget a message stands that is no common one.
+local function late_ms_of(now, message)
+  local base_ms = terms_of(message.model).base_ms
+  if message.stand == 'live' and message.batch == 1 and message.budget_ms > 0 then return base_ms * C.LATE_BATCH end
+  return has_missed(now, message) and math.floor(base_ms / C.LATE_PART) or 0
+end
+
 local function score_of(now, message, priority, late_ms)
   if message.stand == 'relegated' then
     local key = math.min(message.arrival, C.LONGEST_MS - 1) * C.SAME_MS
@@ -67,7 +74,7 @@ local function stand(now, message)
   end
   message.eta = 0
   local boosted = message.boost_until > now
-  local late_ms = has_missed(now, message) and math.floor(terms_of(message.model).base_ms / C.LATE_PART) or 0
+  local late_ms = late_ms_of(now, message)
   -- It claims as one with a later deadline does: what is late must not close the door for those behind it.
   message.urgency = urgency_of(message.budget_ms + late_ms)
   message.score = score_of(now, message, boosted and message.boost or message.priority, late_ms)

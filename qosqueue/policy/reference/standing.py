@@ -162,7 +162,7 @@ class Standing:
             message.due = 0
             return
         message.eta = 0
-        late_ms = self.terms(message.model).base_ms // order.LATE_PART if _missed(now, message) else 0
+        late_ms = self._late_ms(now, message)
         # It claims as one with a later deadline does: what is late must not close the door for those behind it.
         message.urgency = order.urgency(message.budget_ms + late_ms)
         message.score = self._score(now, message, priority, late_ms)
@@ -185,6 +185,13 @@ class Standing:
         self.rows.leave(message)
         if message.stand is Stand.LIVE:
             self.claims.remove(message)
+
+    def _late_ms(self, now: int, message: Message) -> int:
+        """So much after the end of its start budget a message stands that is no common one."""
+        base_ms = self.terms(message.model).base_ms
+        if message.stand is Stand.LIVE and message.batch and message.budget_ms:
+            return base_ms * order.LATE_BATCH
+        return base_ms // order.LATE_PART if _missed(now, message) else 0
 
     def _score(self, now: int, message: Message, priority: int, late_ms: int) -> int:
         if message.stand is Stand.RELEGATED:
