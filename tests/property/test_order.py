@@ -127,6 +127,17 @@ def test_vip_that_missed_its_budget_stands_a_little_later_and_never_behind_all(
     assert tag_of(queue, missed + base_ms + fresh) == "late"
 
 
+def test_vip_beyond_its_contract_is_relegated_like_anybody() -> None:
+    """Else what it sends too much of takes the slots that the contracts of other tenants are owed."""
+    queue = with_pool(slots=8)
+    queue.share("a", Share(contract_q10=256))
+    for number in range(9):
+        request(queue, NOW, f"t{number}", VIP, cost_ms=4_000)
+    aged = queue.age(NOW + 60_000, limit=9)
+    assert aged.missed == tuple(f"task-t{number}" for number in range(5))
+    assert aged.relegated == tuple(f"task-t{number}" for number in range(5, 9))
+
+
 @pytest.mark.parametrize("tier", [VIP, STANDARD, BASIC])
 @given(flood=st.integers(40, 200), quiet=st.integers(0, 9))
 def test_no_tier_s_flood_reaches_who_comes_after_its_excess(tier: int, flood: int, quiet: int) -> None:

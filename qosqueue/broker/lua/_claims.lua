@@ -54,12 +54,17 @@ local function take_tokens(now, message, terms, contract)
   return fits
 end
 
+-- The contracted share of an organisation, 0 without one.
+local function contract_of(organisation)
+  return tonumber(string.match(call('HGET', P .. 'shares', organisation) or '', '^(%d+):') or 0)
+end
+
 -- Put back into its contract's bucket what a message that was in profile did not use (ms of one slot; less than 0: it used
 -- more). With `now` 0 the bucket is left at its instant: what only grows needs no clock. Who used more than it said may owe
 -- the bucket as much as it holds: small predictions buy nothing.
 local function give_back(now, message, unused_ms)
   if message.in_profile == 0 then return end
-  local contract = tonumber(string.match(call('HGET', P .. 'shares', message.organisation) or '', '^(%d+):') or 0)
+  local contract = contract_of(message.organisation)
   local terms = terms_of(message.model)
   if contract == 0 or terms.slots == 0 then return end
   local tokens, since, most = bucket(now, message, terms, contract)

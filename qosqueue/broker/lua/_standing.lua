@@ -3,10 +3,11 @@ local function tier_of(priority)
   return priority <= C.TIER_LAST[1] and 0 or priority <= C.TIER_LAST[2] and 1 or 2
 end
 
--- Whether a vip request, no batch and on its first attempt, can no longer start in its budget.
+-- Whether a vip request, no batch, on its first attempt and not beyond a contract, missed its start budget.
 local function has_missed(now, message)
   return message.budget_ms > 0 and message.batch == 0 and message.fence == 0 and tier_of(message.priority) == 0
     and now > message.arrival + message.budget_ms
+    and (message.in_profile == 1 or contract_of(message.organisation) == 0)
 end
 
 local function urgency_of(budget_ms) return math.floor(C.Q30 / math.max(C.SHORTEST_BUDGET_MS, budget_ms)) end

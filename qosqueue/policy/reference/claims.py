@@ -76,6 +76,10 @@ class Claims:
         base = terms.base_ms if share.contract_q10 else 0
         return base + penalty_ms(excess, terms.slope_q20, share.steepness_q10), False
 
+    def beyond_contract(self, message: Message) -> bool:
+        """Whether its organisation has a contract and the message does not fit into it."""
+        return not message.in_profile and self.shares.get(message.organisation, Share()).contract_q10 > 0
+
     def give_back(self, now: int, message: Message, terms: PoolTerms, unused_ms: int) -> None:
         """Put back into its contract's bucket what a message that was in profile did not use (ms of one slot; less than
         0: it used more). With `now` 0 the bucket is left at its instant: what only grows needs no clock.

@@ -153,7 +153,7 @@ class Standing:
 
     def _stand(self, now: int, message: Message) -> None:
         priority = message.boost if message.boost_until > now else message.priority
-        message.stand, due = _stand_of(now, message)
+        message.stand, due = self._stand_of(now, message)
         if message.stand is Stand.LATER:
             message.due = 0
             self.later.add(message.tag, message.eta)
@@ -191,7 +191,7 @@ class Standing:
         base_ms = self.terms(message.model).base_ms
         if message.stand is Stand.LIVE and message.batch and message.budget_ms:
             return base_ms * order.LATE_BATCH
-        return base_ms // order.LATE_PART if _missed(now, message) else 0
+        return base_ms // order.LATE_PART if self._missed(now, message) else 0
 
     def _score(self, now: int, message: Message, priority: int, late_ms: int) -> int:
         if message.stand is Stand.RELEGATED:
@@ -209,28 +209,27 @@ class Standing:
         key = order.key_ms(message.arrival, priority, message.budget_ms, message.cost_ms, size_q10, message.penalty)
         return key * order.SAME_MS + message.number
 
+    def _stand_of(self, now: int, message: Message) -> tuple[Stand, int]:
+        """The stand of a message, and the instant at which time changes it (0: never)."""
+        if message.is_late(now):
+            return Stand.EXPIRED, 0
+        if message.eta > now:
+            return Stand.LATER, 0
+        if not message.budget_ms:
+            return Stand.LIVE, 0
+        joins = message.arrival + message.budget_ms // order.SHARE_OF_BATCH_WINDOW
+        if message.batch and now < joins:
+            return Stand.BATCH, joins
+        if message.fence:
+            # It was in time once and lost its worker: it goes back to its place, not behind everybody.
+            return Stand.LIVE, 0
+        too_late = message.arrival + message.budget_ms + 1
+        if now < too_late:
+            return Stand.LIVE, too_late
+        return (Stand.LIVE if self._missed(now, message) else Stand.RELEGATED), 0
 
-def _stand_of(now: int, message: Message) -> tuple[Stand, int]:
-    """The stand of a message, and the instant at which time changes it (0: never)."""
-    if message.is_late(now):
-        return Stand.EXPIRED, 0
-    if message.eta > now:
-        return Stand.LATER, 0
-    if not message.budget_ms:
-        return Stand.LIVE, 0
-    joins = message.arrival + message.budget_ms // order.SHARE_OF_BATCH_WINDOW
-    if message.batch and now < joins:
-        return Stand.BATCH, joins
-    if message.fence:
-        # It was in time once and lost its worker: it goes back to its place, not behind everybody.
-        return Stand.LIVE, 0
-    too_late = message.arrival + message.budget_ms + 1
-    if now < too_late:
-        return Stand.LIVE, too_late
-    return (Stand.LIVE if _missed(now, message) else Stand.RELEGATED), 0
-
-
-def _missed(now: int, message: Message) -> bool:
-    """Whether a vip request, no batch and on its first attempt, can no longer start in its budget."""
-    first = message.budget_ms > 0 and not message.batch and not message.fence
-    return first and order.tier_index(message.priority) == 0 and now > message.arrival + message.budget_ms
+    def _missed(self, now: int, message: Message) -> bool:
+        """Whether a vip request, no batch, on its first attempt and not beyond a contract, missed its start budget."""
+        first = message.budget_ms > 0 and not message.batch and not message.fence
+        late = first and order.tier_index(message.priority) == 0 and now > message.arrival + message.budget_ms
+        return late and not self.claims.beyond_contract(message)
