@@ -227,9 +227,14 @@ class QueueMachine(RuleBasedStateMachine):
         self.dispatched(places=PLACES, lease_ms=1_000)
         self.take_back_task(f"parked{taken_back}")
 
-    @rule(steps=st.lists(st.integers(-3_000, 2_000), min_size=2, max_size=4))
-    def contract_meets_a_clock_that_moves(self, steps: list[int]) -> None:
-        """Rare by chance: requests of one contract, one after the other, while the clock goes forward and back."""
+    @rule(
+        steps=st.lists(st.integers(-3_000, 2_000), min_size=2, max_size=4),
+        kind=st.fixed_dictionaries({"priority": st.sampled_from([0, 8]), "batch": st.booleans()}),
+        later_ms=st.integers(0, 6_000),
+    )
+    def contract_meets_a_clock_that_moves(self, steps: list[int], kind: dict[str, Any], later_ms: int) -> None:
+        """Rare by chance: requests of one contract, one after the other, while the clock goes forward and back; then
+        some miss their budgets."""
         terms = pool_terms(4, 500, dict(zip(TIERS, (1_000, 3_000, 4_000), strict=True)))
         for queue in (self.scripts, self.reference):
             queue.share("both", Share(contract_q10=100))
@@ -240,12 +245,14 @@ class QueueMachine(RuleBasedStateMachine):
                 "tag": f"contract{number}",
                 "task": f"contract{number}",
                 "tenant": "",
-                "batch": False,
             }
-            message |= {"organisation": "both", "priority": 8, "budget_ms": 3_000, "cost_ms": 700, "delay_ms": 0}
+            message |= kind | {"organisation": "both", "budget_ms": 3_000, "cost_ms": 700, "delay_ms": 0}
             message |= {"ttl_ms": 0, "max_attempts": 2, "lane": LANES[0], "model": "small", "payload": "body"}
             self.same(self.scripts.submit(**message, now_ms=self.now), self.reference.submit(self.now, **message))
             self.whole_state_is_equal()
+        self.now += later_ms
+        self.same(self.scripts.age(limit=9, now_ms=self.now), self.reference.age(self.now, limit=9))
+        self.whole_state_is_equal()
         for number in range(len(steps)):
             self.take_back_task(f"contract{number}")
 
