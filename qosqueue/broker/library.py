@@ -20,7 +20,7 @@ from qosqueue.policy.terms import PRIORITY_RANGES, TIERS
 
 NAMES: Final = (
     *("submit", "dispatch", "renew", "settle", "withdraw", "rerank"),
-    *("replay", "reap", "age", "purge", "limit", "reply"),
+    *("replay", "discard", "reap", "age", "purge", "limit", "reply"),
 )
 PARTS: Final = ("_keys", "_rows", "_claims", "_standing")
 NOT_AT_MAXMEMORY: Final = frozenset({"submit", "replay"})

@@ -116,6 +116,10 @@ class Scripts:
         """Queue a dead letter again, as if it had just arrived, with all its attempts: 1, or 0 if it is not dead."""
         return int(self._call("replay", now_ms, task))
 
+    def discard(self, *, tag: str, now_ms: int | None = None) -> int:
+        """Forget a dead letter for good: 1, or 0 if it is not dead."""
+        return int(self._call("discard", now_ms, tag))
+
     def reap(self, *, limit: int, now_ms: int | None = None) -> Reaped:
         """Requeue lost leases (or call them dead), drop what expired in the queue."""
         requeued, dead, expired, withdrawn, fences = self._call("reap", now_ms, limit)

@@ -70,6 +70,17 @@ def replay(job_id: JobId, json: JsonOption = False) -> None:
 
 
 @app.command()
+def discard(job_id: JobId, json: JsonOption = False) -> None:
+    """Forget a dead letter and its payload for good. The job's row keeps its error."""
+    with open_running() as services:
+        letter = services.dead_letters.discard(job_id, actor=actor())
+    if json:
+        print_json({"discarded": letter.task})
+    else:
+        print(f"discarded: {letter.task}")
+
+
+@app.command()
 def rerank(
     job_id: JobId,
     priority: Annotated[

@@ -110,7 +110,10 @@ def dead(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="at most so many, the last to die first")] = 100,
     json: JsonOption = False,
 ) -> None:
-    """List dead letters: what lost its worker in its last attempt, or was refused by one; `qosqueue job replay`."""
+    """List dead letters: what lost its worker in its last attempt, or was refused by one.
+
+    `qosqueue job replay` queues one again, `qosqueue job discard` and `qosqueue queue discard` forget them.
+    """
     with open_running() as services:
         letters = services.dead_letters.list(limit)
         names = _tenant_names(services)
@@ -119,6 +122,20 @@ def dead(
     else:
         rows = [asdict(letter) | {"tenant": names.get(letter.tenant, letter.tenant)} for letter in letters]
         print_table(rows, DEAD_COLUMNS)
+
+
+@app.command()
+def discard(
+    older_than_days: Annotated[int, typer.Option(min=0, help="those that died so many days ago or before; 0: all")],
+    json: JsonOption = False,
+) -> None:
+    """Forget old dead letters for good: they are kept, with their payloads, until somebody does."""
+    with open_running() as services:
+        discarded = services.dead_letters.discard_older(older_than_days, actor=actor())
+    if json:
+        print_json({"discarded": discarded})
+    else:
+        print(f"discarded: {discarded}")
 
 
 def _name(services: Services, name: str | None, lane: str | None, model: str | None, tenant: str | None) -> str:

@@ -73,8 +73,8 @@ LATE_PART = 2
 """A vip request that missed its start budget is never relegated: it stands 1/2 of `base_ms` after that instant."""
 
 LATE_BATCH = 8
-"""Batch that joined the order stands 8 `base_ms` after its window (four basic budgets): behind each fresh online request
-whose organisation claims less than a whole pool beyond its allowance. Before its window ends it is ahead of floods only."""
+"""Batch that joined the order stands 8 `base_ms` (four basic budgets) after its window: ahead of floods, behind each fresh
+online request whose organisation claims less than a whole pool beyond its allowance."""
 
 LEAST_CREDIT_MS = 200
 DEFAULT_COST_MS = 1_000
@@ -166,7 +166,7 @@ def key_ms(arrival_ms: int, priority: int, budget_ms: int, cost_ms: int, size_q1
 
 
 def late_key_ms(arrival_ms: int, budget_ms: int, late_ms: int, penalty: int) -> int:
-    """D of a vip request that missed its start budget, and of batch: so much after the instant by which it should start."""
+    """D of a vip request that missed its start budget, and of batch that joined the order: so much after its budget."""
     return min(arrival_ms + budget_ms + late_ms + penalty, LATEST_KEY_MS)
 
 

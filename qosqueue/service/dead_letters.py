@@ -1,18 +1,20 @@
 """What was given up, why, and how does it run again?
 
-A message whose last attempt lost its worker, or that a worker refused, is kept as a dead letter until it is replayed or
-taken back. Its request has failed by then; a replay makes it wait again, with all its attempts and its time to live.
+A message whose last attempt lost its worker, or that a worker refused, is kept as a dead letter until it is replayed,
+discarded or taken back. Its request has failed by then; a replay makes it wait again, with all its attempts and its
+time to live.
 """
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass
 from typing import Any, cast
 
 import redis
 
 from qosqueue.broker.scripts import Scripts
-from qosqueue.errors import BrokerUnavailable, Conflict, NotFound
+from qosqueue.errors import BrokerUnavailable, Conflict, InvalidField, NotFound
 from qosqueue.policy.lifecycle import JobEvent, JobStatus
 from qosqueue.policy.reference.message import State
 from qosqueue.policy.terms import TaskType
@@ -23,14 +25,17 @@ from qosqueue.store.records import Job
 from qosqueue.store.session import Store
 
 FIELDS = ("task", "lane", "model", "tenant", "attempts", "fence", "state")
+MANY = 500
+DAY_MS = 86_400_000
 ONLINE = "nobody waits for the answer of a synchronous request any more"
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One message that is kept aside: its task, where it waited, whose it is, how many attempts it had, since when it
-    is dead (ms since the epoch), and why, if the record knows."""
+    """One message that is kept aside: its tag and task, where it waited, whose it is, how many attempts it had, since
+    when it is dead (ms since the epoch), and why, if the record knows."""
 
+    tag: str
     task: str
     lane: str
     model: str
@@ -42,7 +47,7 @@ class DeadLetter:
 
 
 class DeadLetters:
-    """Lists and replays dead letters; raises BrokerUnavailable, StoreUnavailable."""
+    """Lists, replays and discards dead letters; raises BrokerUnavailable, StoreUnavailable."""
 
     def __init__(self, scripts: Scripts, record: JobRecord, store: Store) -> None:
         self._scripts = scripts
@@ -62,9 +67,13 @@ class DeadLetters:
         except redis.RedisError as error:
             raise BrokerUnavailable(f"dead letters cannot be read: {error}") from error
         # One may have been replayed or taken back since the first look.
-        found = [(values, int(died)) for values, (_, died) in zip(messages, dead, strict=True) if values[0] is not None]
-        errors = self._record.errors([values[0].decode() for values, _ in found])
-        return [_letter(values, died_ms, errors) for values, died_ms in found]
+        found = [
+            (tag.decode(), values, int(died))
+            for values, (tag, died) in zip(messages, dead, strict=True)
+            if values[0] is not None
+        ]
+        errors = self._record.errors([values[0].decode() for _, values, _ in found])
+        return [_letter(tag, values, died_ms, errors) for tag, values, died_ms in found]
 
     def replay(self, task: str, *, actor: str) -> DeadLetter:
         """Queue a dead letter again, as if it had just come; leaves an audit entry.
@@ -94,6 +103,47 @@ class DeadLetters:
             if not replayed:
                 raise Conflict(f"{task} is no dead letter any more: somebody else was first")
         return letter
+
+    def discard(self, task: str, *, actor: str) -> DeadLetter:
+        """Forget a dead letter and its payload for good; leaves an audit entry. A job's row keeps its error.
+
+        Raises NotFound if there is none of that task, Conflict if it was replayed meanwhile.
+        """
+        letter = self._find(task)
+        with self._store.session() as session:
+            before = {"lane": letter.lane, "why": letter.why}
+            audit.append(session, actor=actor, action="job.discard", subject=task, before=before, after=None)
+            session.flush()
+            if not self._discarded(letter.tag):
+                raise Conflict(f"{task} is no dead letter any more: somebody else was first")
+        return letter
+
+    def discard_older(self, days: int, *, actor: str) -> int:
+        """Forget those that died so many days ago or before; how many. Leaves one audit entry for all of them."""
+        if days < 0:
+            raise InvalidField("older_than_days", "a whole number from 0", days)
+        until_ms = self._scripts.server_ms() - days * DAY_MS
+        discarded = 0
+        while tags := self._died_until(until_ms):
+            discarded += sum(map(self._discarded, tags))
+        with self._store.session() as session:
+            after = {"older_than_days": days, "discarded": discarded}
+            audit.append(session, actor=actor, action="queue.discard", subject="dead letters", before=None, after=after)
+        return discarded
+
+    def _died_until(self, until_ms: int) -> builtins.list[str]:
+        """Tags of some of the oldest."""
+        try:
+            tags = cast(Any, self._client.zrangebyscore(f"{self._key}:dead", "-inf", until_ms, start=0, num=MANY))
+        except redis.RedisError as error:
+            raise BrokerUnavailable(f"dead letters cannot be read: {error}") from error
+        return [tag.decode() for tag in tags]
+
+    def _discarded(self, tag: str) -> bool:
+        try:
+            return self._scripts.discard(tag=tag) == 1
+        except redis.RedisError as error:
+            raise BrokerUnavailable(f"the broker did not answer: {error}; try again") from error
 
     def _requeue(self, job: Job, fence: int) -> None:
         # Before the message: a worker that is quicker would find a final row, and settle the message for good.
@@ -126,11 +176,11 @@ class DeadLetters:
             raise BrokerUnavailable(f"dead letters cannot be read: {error}") from error
         if died_ms is None or values is None or values[FIELDS.index("state")] != State.DEAD.encode():
             raise NotFound(f"no dead letter of {task!r}: `qosqueue queue dead` lists them")
-        return _letter(values, int(died_ms), self._record.errors([task]))
+        return _letter(tag.decode(), values, int(died_ms), self._record.errors([task]))
 
 
-def _letter(values: list[bytes], died_ms: int, errors: dict[str, dict[str, Any]]) -> DeadLetter:
+def _letter(tag: str, values: list[bytes], died_ms: int, errors: dict[str, dict[str, Any]]) -> DeadLetter:
     task, lane, model, tenant = (value.decode() for value in values[:4])
     error = errors.get(task)
     why = None if error is None else f"{error['code']}: {error['message']}"
-    return DeadLetter(task, lane, model, tenant, int(values[4]), int(values[5]), died_ms, why)
+    return DeadLetter(tag, task, lane, model, tenant, int(values[4]), int(values[5]), died_ms, why)

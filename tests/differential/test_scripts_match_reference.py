@@ -74,6 +74,7 @@ REFUSED: list[tuple[str, tuple[Any, ...]]] = [
     ("rerank", ("task0", 3)),
     ("rerank", ("task0", 10, "", "", 0, 0)),
     ("replay", ()),
+    ("discard", ()),
     ("reap", ()),
     ("age", (1, 2)),
     ("purge", ("vip.light",)),
@@ -181,6 +182,11 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(task=TASKS)
     def replay(self, task: str) -> None:
         self.same(self.scripts.replay(task=task, now_ms=self.now), self.reference.replay(self.now, task=task))
+
+    @rule(which=RECENT)
+    def discard(self, which: int) -> None:
+        tag, _ = self.recent(which)
+        self.same(self.scripts.discard(tag=tag, now_ms=self.now), self.reference.discard(tag=tag))
 
     @rule(limit=st.integers(1, 5), later_ms=st.integers(0, 6_000), reap=st.booleans())
     def sweep(self, limit: int, later_ms: int, reap: bool) -> None:

@@ -142,6 +142,20 @@ def test_a_dead_letter_is_listed_and_runs_again(modelled: Road) -> None:
     assert run_json("queue dead") == []
 
 
+def test_dead_letters_are_forgotten_one_by_one_and_by_age(modelled: Road) -> None:
+    jobs = [modelled.submit() for _ in range(3)]
+    for job in jobs:
+        kill(modelled, job)
+    assert run_json(f"job discard {jobs[0].id}") == {"discarded": jobs[0].id}
+    assert (audited(modelled).action, audited(modelled).subject) == ("job.discard", jobs[0].id)
+    assert run_json("queue discard --older-than-days 1") == {"discarded": 0}
+    assert {letter["task"] for letter in run_json("queue dead")} == {job.id for job in jobs[1:]}
+    assert run("queue discard --older-than-days 0").stdout == "discarded: 2\n"
+    assert audited(modelled).after == {"older_than_days": 0, "discarded": 2}
+    assert run_json("queue dead") == []
+    assert modelled.job(jobs[1]).status is JobStatus.FAILED, "its row keeps its error"
+
+
 def test_a_replayed_job_ends_with_an_answer_from_a_worker(modelled: Road) -> None:
     """Its message still says the old end of its time to live, which is over."""
     job = modelled.submit(ttl_ms=3_000)
@@ -215,6 +229,7 @@ def test_a_request_that_somebody_waits_for_is_not_replayed(modelled: Road) -> No
         ("queue unlimit l:vip.light", 1, "no limit 'l:vip.light'"),
         ("job replay job_0", 1, "no dead letter of 'job_0'"),
         ("job replay {queued}", 1, "no dead letter of"),
+        ("job discard {queued}", 1, "no dead letter of"),
         ("job rerank job_0 --priority 1", 1, "no job 'job_0'"),
         ("job rerank {queued}", 2, "expected --priority, --budget-ms or --boost"),
         ("job rerank {queued} --priority 3", 2, "priority: expected a whole number from 0 to 2, got 3"),
@@ -256,7 +271,17 @@ def test_with_the_broker_away_a_tenant_is_changed_all_the_same(modelled: Road, m
 
 
 @pytest.mark.parametrize(
-    "command", ["queue limit", "queue limits", "queue unlimit", "queue dead", "job replay", "job rerank"]
+    "command",
+    [
+        "queue limit",
+        "queue limits",
+        "queue unlimit",
+        "queue dead",
+        "queue discard",
+        "job replay",
+        "job discard",
+        "job rerank",
+    ],
 )
 def test_every_command_has_help(command: str) -> None:
     done = run(f"{command} --help")

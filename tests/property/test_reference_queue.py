@@ -144,6 +144,15 @@ class Promises(RuleBasedStateMachine):
         if dead:
             self.charged[f"t{number}"] = 0
 
+    @rule(number=st.integers(0, 9))
+    def discards(self, number: int) -> None:
+        tag = f"t{number}"
+        message = self.queue.messages.get(tag)
+        dead = message is not None and message.state is State.DEAD
+        assert self.queue.discard(tag=tag) == int(dead)
+        if dead:
+            self.left(tag, "discarded")
+
     @rule(
         number=st.integers(0, 9),
         priority=st.one_of(st.none(), st.integers(0, 9)),
@@ -293,8 +302,9 @@ def test_the_last_lost_attempt_is_kept_dead_can_be_replayed_and_taken_out() -> N
     assert again.fence == 3, "the fence goes on rising"
     assert queue.settle(NOW + 10**6, tag="t", fence=3, outcome="dead") == 1
     assert queue.reap(NOW + 10**9, limit=9) == Reaped()
-    assert queue.withdraw(task="task-t") == 1
-    assert queue.messages == {}
+    assert queue.discard(tag="t") == 1
+    assert queue.discard(tag="t") == 0
+    assert queue.messages == queue.tasks == {}
 
 
 def test_a_known_tag_is_queued_once_and_a_newer_message_owns_the_task() -> None:

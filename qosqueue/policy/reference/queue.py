@@ -210,6 +210,15 @@ class ReferenceQueue:
         self.standing.enter(now, message)
         return 1
 
+    def discard(self, *, tag: str) -> int:
+        """Forget a dead letter for good: 1, or 0 if it is not dead; what waits or runs again is left alone."""
+        message = self.messages.get(tag)
+        if message is None or message.state is not State.DEAD:
+            return 0
+        self.dead.remove(message.tag)
+        self._forget(message)
+        return 1
+
     def reap(self, now: int, *, limit: int) -> Reaped:
         """Requeue lost leases (or call them dead), drop what expired in the queue."""
         requeued, dead, withdrawn, fences = [], [], [], []
