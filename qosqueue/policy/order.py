@@ -73,8 +73,8 @@ LATE_PART = 2
 """A vip request that missed its start budget is never relegated: it stands 1/2 of `base_ms` after that instant."""
 
 LATE_BATCH = 8
-"""Batch that joined the order stands 8 `base_ms` (four basic budgets) after its window: ahead of floods, behind each fresh
-online request whose organisation claims less than a whole pool beyond its allowance."""
+"""Batch that joined the order stands 8 `base_ms` (four basic budgets) after its window: ahead of floods, behind each
+fresh online request whose organisation claims less than a whole pool beyond its allowance."""
 
 LEAST_CREDIT_MS = 200
 DEFAULT_COST_MS = 1_000
