@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import redis
 
+from qosqueue.broker.scripts import milliseconds
 from qosqueue.errors import BrokerUnavailable
 
 
@@ -90,14 +91,14 @@ class Replicas:
             if expired:
                 # A replica that comes back between the two calls is out of the set until its next heartbeat.
                 self._client.srem(self._index, *expired)
-        now_ms = _milliseconds(time)
+        now_ms = milliseconds(time)
         found = [_live(fields, now_ms) for fields in hashes if fields]
         return sorted(found, key=lambda live: (live.replica.worker, live.replica.model))
 
     def _write(self, replica: Replica, *, fresh: bool) -> None:
         key = self._key(replica.worker, replica.model)
         with self._reached():
-            now_ms = _milliseconds(self._client.time())
+            now_ms = milliseconds(self._client.time())
             pipeline = self._client.pipeline(transaction=True)
             if fresh:
                 pipeline.delete(key)
@@ -126,12 +127,6 @@ class Replicas:
             yield
         except redis.RedisError as error:
             raise BrokerUnavailable(f"the broker did not take the replica registry's command: {error}") from error
-
-
-def _milliseconds(time: Any) -> int:
-    """Redis' TIME, [seconds, microseconds], in ms."""
-    seconds, microseconds = time
-    return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 def _live(raw: dict[bytes, bytes], now_ms: int) -> LiveReplica:

@@ -179,8 +179,7 @@ class Scripts:
 
     def server_ms(self) -> int:
         """The server's clock, in ms since the epoch."""
-        seconds, micros = cast(Any, self.client.time())
-        return int(seconds) * 1000 + int(micros) // 1000
+        return milliseconds(self.client.time())
 
     def pool(self, model: str, terms: order.PoolTerms) -> None:
         """What the order knows of a model's pool."""
@@ -226,9 +225,15 @@ def bell_key(key: str, place: Place) -> str:
     return f"{key}:bell:{_pair(*place)}"
 
 
-def waiting_key(group: str, tenant: str, stand: str, place: Place) -> str:
-    """The sorted set of what one tenant has waiting in a row."""
-    return f"{{{group}}}:waiting:{_pair(tenant, f'{stand}:{_pair(*place)}')}"
+def milliseconds(time: Any) -> int:
+    """Redis' TIME, [seconds, microseconds], in ms since the epoch."""
+    seconds, microseconds = time
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+def waiting_key(key: str, tenant: str, stand: str, place: Place) -> str:
+    """The sorted set of what one tenant has waiting in a row; `key` is that of Scripts."""
+    return f"{key}:waiting:{_pair(tenant, f'{stand}:{_pair(*place)}')}"
 
 
 def row_parts(row: bytes) -> tuple[str, str, str]:

@@ -40,11 +40,7 @@ class Wire:
         connection = self._take()
         packed = connection.pack_commands(commands)
         try:
-            try:
-                connection.send_packed_command(packed, check_health=False)
-            except redis.ConnectionError:
-                # It was closed while it was idle: nobody heard. A server that is away fails the second time.
-                connection.send_packed_command(packed, check_health=False)
+            connection.send_packed_command(packed, check_health=False)
             return [answer_of(connection) for _ in commands]
         except BaseException:
             # Answers that were not read would pass for those of the next exchange.

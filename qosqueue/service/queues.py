@@ -84,7 +84,7 @@ class Queues:
             if fields[0] is None:
                 return Place(None, known=False, dead=False)
             lane, model, tenant, stand, state = map(_text, fields)
-            rank: Any = self._client.zrank(waiting_key(self._scripts.group, tenant, stand, (lane, model)), name)
+            rank: Any = self._client.zrank(waiting_key(self._scripts.key, tenant, stand, (lane, model)), name)
         except redis.RedisError:
             # A client that waits is not told of a broker that is away for a moment: its answer may still come.
             return Place(None, known=True, dead=False)

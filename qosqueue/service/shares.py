@@ -152,7 +152,7 @@ class Shares:
                     yield from self._queued_at(tenant, (lane, model))
 
     def _queued_at(self, tenant: str, place: Place) -> Iterator[list[str]]:
-        waiting = waiting_key(self._scripts.group, tenant, Stand.LIVE, place)
+        waiting = waiting_key(self._scripts.key, tenant, Stand.LIVE, place)
         tags = cast(Any, self._client.zrange(waiting, 0, -1))
         for start in range(0, len(tags), RECHARGED_AT_ONCE):
             with self._client.pipeline(transaction=False) as pipe:
