@@ -26,9 +26,10 @@ Q10, Q20, Q30 = 1 << 10, 1 << 20, 1 << 30
 
 # Messages that reach the server in the same millisecond keep their order: a score is ms · 512 + a running number.
 SAME_MS = 1 << 9
-# Relegated work of a lower tier stands behind all of a higher one. In the low part: an instant below 2^42 ms (the year
-# 2109) and its running number.
-TIER_STEP = 1 << 51
+# A relegated request of a lower tier stands so much later, and so behind what a higher one sends for that long.
+RELEGATED_STEP_MS = 60_000
+BELL_DEPTH = 16
+"""A bell is a hint, not a count: enough tokens to wake that many idle slots."""
 
 # Beyond these no request is told apart any more; the products below stay under 2^53, exact as doubles.
 LONGEST_MS = 1 << 42
@@ -70,13 +71,15 @@ LOOK_AGAIN_MS = 1_000
 """When to look again where something waits that may not run: a freed slot rings before."""
 
 LATE_PART = 2
-"""A vip request that missed its start budget is never relegated: it stands 1/2 of `base_ms` after that instant."""
+"""A vip request that missed its start budget stands 1/2 of `base_ms` after that instant, if it fits its contract."""
 
 LATE_BATCH = 8
 """Batch that joined the order stands 8 `base_ms` (four basic budgets) after its window: ahead of floods, behind each
 fresh online request whose organisation claims less than a whole pool beyond its allowance."""
 
 LEAST_CREDIT_MS = 200
+MOST_OWED_SERVICES = 4
+"""What relegated work is served on credit owes at most so many mean services: no prediction switches the floor off."""
 DEFAULT_COST_MS = 1_000
 """What a request is taken to cost when neither it nor its pool says."""
 

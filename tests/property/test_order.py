@@ -101,12 +101,42 @@ def test_what_fits_its_contract_stands_before_what_does_not() -> None:
 
 def test_what_can_no_longer_start_in_time_stands_behind_all_that_can_and_is_served_by_tier() -> None:
     queue = with_pool()
-    for number in range(3):
-        request(queue, NOW + number, f"basic{number}")
-    request(queue, NOW + 3, "standard", STANDARD)
-    request(queue, NOW + 60_000, "fresh")
-    # The oldest is owed its floor after the first that goes before it; then nothing is owed, and tiers count.
-    assert [tag_of(queue, NOW + 60_000) for _ in range(5)] == ["fresh", "basic0", "standard", "basic1", "basic2"]
+    step = order.RELEGATED_STEP_MS
+    request(queue, NOW, "basic old")
+    request(queue, NOW + step, "standard", STANDARD)
+    for number in range(2):
+        request(queue, NOW + step + number, f"basic{number}")
+    request(queue, NOW + 3 * step, "fresh")
+    # A lower tier stands a step behind, so what is older than that goes first.
+    started = [tag_of(queue, NOW + 3 * step) for _ in range(5)]
+    assert started == ["fresh", "basic old", "standard", "basic0", "basic1"]
+
+
+def test_relegated_work_of_a_low_tier_is_not_passed_for_ever_in_a_lane_of_all_tiers() -> None:
+    """A host project has one lane for all priorities: late work of a higher tier may come all the time there."""
+    queue = with_pool()
+    lane = {"lane": "celery", "budget_ms": 1_000, "cost_ms": 4_000}
+    request(queue, NOW, "late", BASIC, **lane)
+    for number in range(2_000):
+        now = NOW + 5_000 * number
+        request(queue, now, f"also late {number}", STANDARD, **lane)
+        request(queue, now + 2_000, f"fresh {number}", VIP, tenant=f"{number}", **lane)
+        if tag_of(queue, now + 2_000, [("celery", "m")]) == "late":
+            return
+    raise AssertionError("it was passed over 2,000 times")
+
+
+@given(cost=st.integers(1, order.LARGEST_COST_MS))
+def test_no_prediction_switches_the_floor_off_for_the_others(cost: int) -> None:
+    queue = with_pool()
+    request(queue, NOW, "heavy", cost_ms=cost)
+    request(queue, NOW + 1, "other", tenant="b")
+    now = NOW + 60_000
+    for number in range(2_000):
+        request(queue, now + number, f"fresh {number}", VIP, tenant=f"{number}")
+        if tag_of(queue, now + number) == "other":
+            return
+    raise AssertionError("it was passed over 2,000 times")
 
 
 @given(late=st.integers(1, 10**6), fresh=st.integers(0, 30), priority=st.integers(0, 9))
@@ -125,6 +155,22 @@ def test_vip_that_missed_its_budget_stands_a_little_later_and_never_behind_all(
     for number in range(fresh):
         request(queue, missed + base_ms + number, f"fresh{number:02}", priority)
     assert tag_of(queue, missed + base_ms + fresh) == "late"
+
+
+def test_a_promise_relegates_no_vip_request_that_fits_it() -> None:
+    """Whether it fits is decided before its stand: after a missed budget, and where an ETA came too late, too."""
+    queue = with_pool(slots=8)
+    for number in range(3):
+        request(queue, NOW, f"t{number}", VIP, cost_ms=1_000)
+    now = NOW + 2_000
+    assert len(queue.age(now, limit=9).missed) == 3
+    queue.share("a", Share(contract_q10=512))
+    for number in range(3):
+        assert queue.rerank(now, task=f"task-t{number}", charge=True) == 1
+    request(queue, now, "later", VIP, cost_ms=1_000, delay_ms=5_000)
+    assert queue.age(now + 6_500, limit=9).woken == ("task-later",)
+    assert {message.stand for message in queue.messages.values()} == {Stand.LIVE}
+    assert all(message.in_profile for message in queue.messages.values())
 
 
 def test_vip_beyond_its_contract_is_relegated_like_anybody() -> None:
@@ -197,6 +243,15 @@ def test_a_boost_that_outlasts_the_budget_ends_after_relegation() -> None:
     assert queue.age(NOW + 10_001, limit=9).relegated == ("task-t",)
     assert queue.age(NOW + 20_000, limit=9).boost_ended == ("task-t",)
     assert queue.messages["t"].stand is Stand.RELEGATED
+
+
+def test_the_end_of_a_boost_is_told_once() -> None:
+    queue = with_pool()
+    request(queue, NOW, "t", VIP)
+    assert queue.rerank(NOW, task="task-t", boost=9, boost_ms=500) == 1
+    assert queue.age(NOW + 500, limit=9).boost_ended == ("task-t",)
+    aged = queue.age(NOW + 1_001, limit=9)
+    assert (aged.boost_ended, aged.missed) == ((), ("task-t",))
 
 
 # -- batch, ETA, limits, warmth
@@ -283,13 +338,30 @@ def test_tenants_at_their_limit_are_passed_over_in_bounded_steps() -> None:
     assert tag_of(queue, NOW + 900) == "free"
 
 
-def test_warm_models_come_first() -> None:
+def test_what_waits_behind_capped_tenants_comes_before_late_work_and_batch() -> None:
+    """A pick passes over so many at most: then it looks again, and gives the slot to nobody meanwhile."""
+    queue = ReferenceQueue()
+    capped = order.PASSED_OVER_PER_PICK + 2
+    queue.submit(NOW, **submission("late", priority=9, budget_ms=10))
+    queue.submit(NOW, **submission("batch", batch=True, budget_ms=60_000))
+    for number in range(capped):
+        queue.limit(NOW, name=tenant_limit(f"c{number}"), most=0)
+        queue.submit(NOW, **submission(f"c{number:02}", tenant=f"c{number}"))
+    queue.submit(NOW + 5, **submission("online"))
+    assert picked(queue, NOW + 20) == Nothing(1)
+    assert [tag_of(queue, NOW + 20) for _ in range(3)] == ["online", "late", "batch"]
+
+
+def test_online_work_of_warm_models_comes_first_and_before_late_work_and_batch_of_any() -> None:
     queue = ReferenceQueue()
     queue.submit(NOW, **submission("cold", model="cold"))
+    for model in ("warm", "cold"):
+        queue.submit(NOW + 1, **submission(f"late {model}", model=model, priority=9, budget_ms=1))
+        queue.submit(NOW + 1, **submission(f"batch {model}", model=model, batch=True, budget_ms=60_000))
     queue.submit(NOW + 5, **submission("warm", model="warm"))
     places = [("vip.light", "warm"), ("vip.light", "cold")]
-    assert tag_of(queue, NOW + 5, places, warm=1) == "warm"
-    assert tag_of(queue, NOW + 5, places, warm=1) == "cold"
+    started = [tag_of(queue, NOW + 5, places, warm=1) for _ in range(6)]
+    assert started == ["warm", "late warm", "cold", "late cold", "batch warm", "batch cold"]
 
 
 # -- prediction

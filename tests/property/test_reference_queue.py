@@ -272,15 +272,16 @@ TestPromises.settings = settings(max_examples=100, stateful_step_count=40, deadl
 
 
 def test_a_cancelled_attempt_does_not_come_back() -> None:
-    for outcome in ("requeue", "reap"):
+    outcomes: tuple[Any, ...] = ("requeue", "dead", "reap")
+    for outcome in outcomes:
         queue = ReferenceQueue()
         submit(queue, NOW, "t")
         delivery = pick(queue, NOW)
         assert delivery is not None
         assert queue.withdraw(task="task-t") == 2
         assert queue.renew(NOW, lease_ms=LEASE_MS, leases=[("t", delivery.fence)]) == [2]
-        if outcome == "requeue":
-            assert queue.settle(0, tag="t", fence=delivery.fence, outcome="requeue") == 2
+        if outcome != "reap":
+            assert queue.settle(0, tag="t", fence=delivery.fence, outcome=outcome) == 2
         else:
             assert queue.reap(NOW + LEASE_MS, limit=1).withdrawn == ("task-t",)
         assert queue.messages == queue.tasks == {}

@@ -78,10 +78,11 @@ local function charge(now, message, terms, tier)
   local contract, allowed, steepness =
     string.match(call('HGET', P .. 'shares', message.organisation) or '0::1024', '^(%d+):(%d*):(%d+)$')
   contract = tonumber(contract)
+  -- Not among the fields that each pick reads; what is just being submitted (false) has none yet.
   local claimed = message.claimed
+  if claimed == nil then claimed = tonumber(call('HGET', message_key(message.tag), 'claimed') or '') end
   if not claimed then
     claimed = tonumber(call('HGET', P .. 'claims', pair(message.organisation, message.model)) or 0)
-    -- Not among the fields that each pick reads: only rerank looks at it.
     call('HSET', message_key(message.tag), 'claimed', claimed)
   end
   if contract > 0 and (message.in_profile == 1 or take_tokens(now, message, terms, contract)) then return 0, 1 end

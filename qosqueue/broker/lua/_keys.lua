@@ -46,11 +46,9 @@ local function lane_and_model(place)
   return string.sub(rest, 1, length), string.sub(rest, length + 2)
 end
 
-local BELL_DEPTH = 16  -- a bell is a hint, not a count: enough tokens to wake that many idle slots
-
 local function ring(place)
   local bell = bell_key(place)
-  if call('LLEN', bell) < BELL_DEPTH then call('RPUSH', bell, '1') end
+  if call('LLEN', bell) < C.BELL_DEPTH then call('RPUSH', bell, '1') end
 end
 
 -- The message as a table, or nil if there is none. `penalty` '' is: not yet decided. Written out: every pick pays for it.

@@ -3,21 +3,30 @@ local function tier_of(priority)
   return priority <= C.TIER_LAST[1] and 0 or priority <= C.TIER_LAST[2] and 1 or 2
 end
 
--- Whether a vip request, no batch, on its first attempt and not beyond a contract, missed its start budget.
-local function has_missed(now, message)
-  return message.budget_ms > 0 and message.batch == 0 and message.fence == 0 and tier_of(message.priority) == 0
-    and now > message.arrival + message.budget_ms
-    and (message.in_profile == 1 or contract_of(message.organisation) == 0)
-end
-
 local function urgency_of(budget_ms) return math.floor(C.Q30 / math.max(C.SHORTEST_BUDGET_MS, budget_ms)) end
 
 -- Past its time to live: it must not run any more.
-local function is_late(now, message) return message.expires > 0 and message.expires <= now end
+local function is_expired(now, message) return message.expires > 0 and message.expires <= now end
+
+-- Its penalty (ms), decided when it is first asked for.
+local function charged(now, message, priority)
+  if message.penalty == '' then
+    message.penalty, message.in_profile = charge(now, message, terms_of(message.model), tier_of(priority))
+  end
+  return message.penalty
+end
+
+-- Whether a vip request, no batch, on its first attempt and not beyond a contract, missed its start budget.
+local function has_missed(now, message, priority)
+  if message.budget_ms == 0 or message.batch == 1 or message.fence > 0 then return false end
+  if tier_of(message.priority) > 0 or now <= message.arrival + message.budget_ms then return false end
+  charged(now, message, priority)
+  return message.in_profile == 1 or contract_of(message.organisation) == 0
+end
 
 -- The stand of a message, and the instant at which time changes it (0: never).
-local function stand_of(now, message)
-  if is_late(now, message) then return 'expired', 0 end
+local function stand_of(now, message, priority)
+  if is_expired(now, message) then return 'expired', 0 end
   if message.eta > now then return 'later', 0 end
   if message.budget_ms == 0 then return 'live', 0 end
   local joins = message.arrival + math.floor(message.budget_ms / C.SHARE_OF_BATCH_WINDOW)
@@ -26,44 +35,41 @@ local function stand_of(now, message)
   if message.fence > 0 then return 'live', 0 end
   local too_late = message.arrival + message.budget_ms + 1
   if now < too_late then return 'live', too_late end
-  return has_missed(now, message) and 'live' or 'relegated', 0
+  return has_missed(now, message, priority) and 'live' or 'relegated', 0
 end
 
 -- So much after the end of its start budget a message stands that is no common one.
-local function late_ms_of(now, message)
+local function late_ms_of(now, message, priority)
   local base_ms = terms_of(message.model).base_ms
   if message.stand == 'live' and message.batch == 1 and message.budget_ms > 0 then return base_ms * C.LATE_BATCH end
-  return has_missed(now, message) and math.floor(base_ms / C.LATE_PART) or 0
+  return has_missed(now, message, priority) and math.floor(base_ms / C.LATE_PART) or 0
 end
 
 local function score_of(now, message, priority, late_ms)
   if message.stand == 'relegated' then
-    local key = math.min(message.arrival, C.LONGEST_MS - 1) * C.SAME_MS
-    return tier_of(priority) * C.TIER_STEP + key + message.number
+    local key = message.arrival + tier_of(priority) * C.RELEGATED_STEP_MS
+    return math.min(key, C.LATEST_KEY_MS) * C.SAME_MS + message.number
   end
   if message.stand == 'batch' then
     return math.min(message.arrival + message.budget_ms, C.LATEST_KEY_MS) * C.SAME_MS + message.number
   end
-  local terms = terms_of(message.model)
-  if message.penalty == '' then
-    message.penalty, message.in_profile = charge(now, message, terms, tier_of(priority))
-  end
-  local key
+  local penalty, key = charged(now, message, priority), nil
   if late_ms > 0 then
-    key = message.arrival + message.budget_ms + late_ms + message.penalty
+    key = message.arrival + message.budget_ms + late_ms + penalty
   elseif message.budget_ms == 0 then
     key = message.arrival + C.PLAIN_STEP_MS * priority
   else
     local size = 0
-    if priority >= C.SIZED_FROM and message.in_profile == 0 then size = q10(message.cost_ms * terms.size_q10) end
-    key = message.arrival + q10(message.budget_ms * C.LEAD_Q10[priority + 1]) + size + message.penalty
+    if priority >= C.SIZED_FROM and message.in_profile == 0 then size = q10(message.cost_ms * terms_of(message.model).size_q10) end
+    key = message.arrival + q10(message.budget_ms * C.LEAD_Q10[priority + 1]) + size + penalty
   end
   return math.min(key, C.LATEST_KEY_MS) * C.SAME_MS + message.number
 end
 
 local function stand(now, message)
-  local due
-  message.stand, due = stand_of(now, message)
+  local boosted, due = message.boost_until > now, nil
+  local priority = boosted and message.boost or message.priority
+  message.stand, due = stand_of(now, message, priority)
   if message.stand == 'later' then
     message.due = 0
     call('ZADD', P .. 'later', message.eta, message.tag)
@@ -74,11 +80,14 @@ local function stand(now, message)
     return
   end
   message.eta = 0
-  local boosted = message.boost_until > now
-  local late_ms = late_ms_of(now, message)
+  if message.boost_until > 0 and not boosted then
+    message.boost_until = 0
+    save(message, 'boost_until')
+  end
+  local late_ms = late_ms_of(now, message, priority)
   -- It claims as one with a later deadline does: what is late must not close the door for those behind it.
   message.urgency = urgency_of(message.budget_ms + late_ms)
-  message.score = score_of(now, message, boosted and message.boost or message.priority, late_ms)
+  message.score = score_of(now, message, priority, late_ms)
   if boosted then due = due > 0 and math.min(due, message.boost_until) or message.boost_until end
   message.due = due
   if due > 0 then call('ZADD', P .. 'due', due, message.tag) end

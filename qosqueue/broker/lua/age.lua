@@ -4,6 +4,6 @@
 --         their budget}.
 -- Atomic per call. Picks make a few of these moves themselves; this is for lanes that nobody picks from, and for floods.
 assert(#ARGV == 2, 'age takes 2 arguments')
-local now, limit = clock(), tonumber(ARGV[2])
+local now, limit = clock(), number_at(2, 1, C.LONGEST_MS)
 end_limits(now, limit)
 return move_due(now, limit)

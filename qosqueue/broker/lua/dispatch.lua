@@ -1,5 +1,5 @@
 -- dispatch: lease the message that runs next on a free slot.
--- KEYS 1 group. ARGV 1 now, 2 lease ms, 3 holder, 4 how many of the places are warm (they come before the rest),
+-- KEYS 1 group. ARGV 1 now, 2 lease ms, 3 holder, 4 how many of the places are warm (their online work comes first),
 --      5 number of places, then each place: the length of its lane's name, the lane, the model, joined by colons.
 -- Result: {tag, fence, lane, model, task, lease until, arrival, payload}; or, if nothing may run, the ms after which to
 --         look again should no bell ring, -1 if nothing waits.
@@ -18,35 +18,66 @@ local some = {live = true, relegated = waits[1], batch = waits[2]}
 
 local passed_over, outdated = 0, false  -- whether fewer wait than was said above
 
--- Whether a limit lets nothing more begin under that name.
-local function reached(name)
-  if not limited then return false end
-  local most, until_ms = string.match(call('HGET', P .. 'limits', name) or '', '^(%d+):(%d+)$')
-  if not most or tonumber(until_ms) > 0 and tonumber(until_ms) <= now then return false end
-  return tonumber(call('HGET', P .. 'running', name) or 0) >= tonumber(most)
-end
+-- Of these names, those under which a limit lets nothing more begin. Nothing begins during a pick: each is looked up once.
+local reached = {}
 
-local function is_open(place)
-  if not limited then return true end
-  for _, name in ipairs(names_of(place)) do
-    if reached(name) then return false end
+local function look_up(names)
+  local limits, in_force, mosts = call('HMGET', P .. 'limits', unpack(names)), {}, {}
+  for index, name in ipairs(names) do
+    local most, until_ms = string.match(limits[index] or '', '^(%d+):(%d+)$')
+    reached[name] = false
+    if most and (until_ms == '0' or tonumber(until_ms) > now) then
+      in_force[#in_force + 1], mosts[#mosts + 1] = name, tonumber(most)
+    end
   end
-  return true
+  if not in_force[1] then return end
+  for index, running in ipairs(call('HMGET', P .. 'running', unpack(in_force))) do
+    reached[in_force[index]] = tonumber(running or 0) >= mosts[index]
+  end
 end
 
--- The first of a kind over some places; `oldest` counts only its age, not its tier.
-local function head_of(kind, among, oldest)
+local function is_at_limit(tenant)
+  if not limited then return false end
+  local name = 't:' .. tenant
+  if reached[name] == nil then look_up({name}) end
+  return reached[name]
+end
+
+-- Those of the places where something waits that may run.
+local function open_places(from, to)
+  local waiting, names = {}, {}
+  for index = from, to do
+    local place = ARGV[5 + index]
+    if waits[2 + index] then
+      waiting[#waiting + 1] = place
+      if limited then
+        for _, name in ipairs(names_of(place)) do
+          if reached[name] == nil then reached[name], names[#names + 1] = false, name end
+        end
+      end
+    end
+  end
+  if names[1] then look_up(names) end
+  if not limited then return waiting end
+  local open = {}
+  for _, place in ipairs(waiting) do
+    local held = false
+    for _, name in ipairs(names_of(place)) do held = held or reached[name] end
+    if not held then open[#open + 1] = place end
+  end
+  return open
+end
+
+-- The first of a kind over some places.
+local function head_of(kind, among)
   if not some[kind] then return nil end
   while true do
     local best
     for _, place in ipairs(among) do
       local tenant, score = first_score(heads_key(kind .. ':' .. place))
-      if tenant then
-        if oldest then score = score % C.TIER_STEP end
-        if not best or score < best.score then best = {score = score, tenant = tenant, kind = kind, place = place} end
-      end
+      if tenant and (not best or score < best.score) then best = {score = score, tenant = tenant, place = place} end
     end
-    if not best or best.tenant == '' or not reached('t:' .. best.tenant) then return best end
+    if not best or best.tenant == '' or not is_at_limit(best.tenant) then return best end
     if passed_over >= C.PASSED_OVER_PER_PICK then return nil end
     passed_over = passed_over + 1
     park(kind .. ':' .. best.place, best.tenant)
@@ -54,13 +85,13 @@ local function head_of(kind, among, oldest)
 end
 
 -- The first of a kind that is still in its time to live. Orphans on the way are dropped.
-local function message_of(kind, among, oldest)
+local function message_of(kind, among)
   while true do
-    local head = head_of(kind, among, oldest)
+    local head = head_of(kind, among)
     if not head then return nil end
     local tag = call('ZRANGE', waiting_key(kind .. ':' .. head.place, head.tenant), 0, 0)[1]
     local message = load_message(tag)
-    if message and not is_late(now, message) then return message end
+    if message and not is_expired(now, message) then return message end
     if passed_over >= C.PASSED_OVER_PER_PICK then return nil end
     passed_over = passed_over + 1
     outdated = true
@@ -86,34 +117,46 @@ local function owe(model, served_ms)
   call('HSET', P .. 'credit', model, math.min(credit + q10(served_ms * C.FLOOR_Q10), most))
 end
 
-local function first_among(from, to)
-  local open = {}
-  for index = from, to do
-    local place = ARGV[5 + index]
-    if waits[2 + index] and is_open(place) then open[#open + 1] = place end
+local function repay(served)
+  local mean_ms = terms_of(served.model).mean_ms
+  if mean_ms == 0 then mean_ms = C.DEFAULT_COST_MS end
+  local credit = tonumber(call('HGET', P .. 'credit', served.model)) - served.cost_ms
+  call('HSET', P .. 'credit', served.model, math.max(credit, 0 - C.MOST_OWED_SERVICES * mean_ms))
+end
+
+local function with_spare(places)
+  local spare = {}
+  for _, place in ipairs(places) do
+    local _, model = lane_and_model(place)
+    if has_spare(model) then spare[#spare + 1] = place end
   end
-  if not open[1] then return nil end
-  local relegated = message_of('relegated', open, true)
-  if relegated and tonumber(call('HGET', P .. 'credit', relegated.model) or 0) > 0 then
-    call('HINCRBY', P .. 'credit', relegated.model, -relegated.cost_ms)
-    return relegated
+  return spare
+end
+
+local function first()
+  local near, far = open_places(1, warm), open_places(warm + 1, tonumber(ARGV[5]))
+  local relegated
+  if some.relegated then
+    local all = {unpack(near)}
+    for _, place in ipairs(far) do all[#all + 1] = place end
+    relegated = message_of('relegated', all)
+    if relegated and tonumber(call('HGET', P .. 'credit', relegated.model) or 0) > 0 then
+      repay(relegated)
+      return relegated
+    end
   end
-  local live = message_of('live', open)
+  local live = message_of('live', near) or message_of('live', far)
   if live then
     if relegated then owe(relegated.model, live.cost_ms) end
     return live
   end
-  if relegated then return message_of('relegated', open) end
-  if not some.batch then return nil end
-  local spare = {}
-  for _, place in ipairs(open) do
-    local _, model = lane_and_model(place)
-    if has_spare(model) then spare[#spare + 1] = place end
-  end
-  return message_of('batch', spare)
+  -- Somebody online may wait behind those that were passed over: the next pick looks there.
+  if passed_over >= C.PASSED_OVER_PER_PICK then return nil end
+  if relegated or not some.batch then return relegated end
+  return message_of('batch', with_spare(near)) or message_of('batch', with_spare(far))
 end
 
-local message = first_among(1, warm) or first_among(warm + 1, tonumber(ARGV[5]))
+local message = first()
 if outdated then waits = call('MGET', unpack(asked)) end
 
 if not message then

@@ -3,7 +3,7 @@
 -- Result: how many were dropped. Leased messages stay with their holders.
 -- Atomic per call.
 assert(#ARGV == 3, 'purge takes 3 arguments')
-local tags = call('ZRANGE', P .. 'arrivals:' .. ARGV[2], 0, ARGV[3] - 1)
+local tags = call('ZRANGE', P .. 'arrivals:' .. ARGV[2], 0, number_at(3, 1, C.LONGEST_MS) - 1)
 for _, tag in ipairs(tags) do
   local message = load_message(tag)
   if message then

@@ -5,7 +5,7 @@
 -- Atomic: a lease that ran out is requeued once, whoever sweeps. A message that used up its attempts is dead:
 -- kept with its payload, to be read and replayed, never deleted here.
 assert(#ARGV == 2, 'reap takes 2 arguments')
-local now, limit = clock(), tonumber(ARGV[2])
+local now, limit = clock(), number_at(2, 1, C.LONGEST_MS)
 local requeued, dead, expired, withdrawn, fences = {}, {}, {}, {}, {}
 for _, tag in ipairs(up_to('leases', now, limit)) do
   local message = load_message(tag)

@@ -3,7 +3,7 @@
 -- Result: for each pair 0 (lost: another attempt owns it, or it is gone), 1 (held), 2 (held, but its tenant cancelled it).
 -- Atomic: each answer is true at one instant.
 assert(#ARGV >= 4 and #ARGV % 2 == 0, 'renew takes a tag and a fence for each lease')
-local until_ms = clock() + ARGV[2]
+local until_ms = clock() + number_at(2, 0, C.LONGEST_MS)
 local answers = {}
 for index = 3, #ARGV, 2 do
   local tag = ARGV[index]

@@ -14,9 +14,7 @@ leave_queue(message)
 if priority then message.priority = priority end
 if budget then message.budget_ms = budget end
 if boost then message.boost, message.boost_until = boost, now + boost_ms end
-if ARGV[7] == '1' then
-  message.penalty, message.claimed = '', tonumber(call('HGET', message_key(tag), 'claimed') or '')
-end
+if ARGV[7] == '1' then message.penalty = '' end
 save(message, 'priority', 'budget_ms', 'boost', 'boost_until', 'penalty')
 enter_queue(now, message)
 return 1

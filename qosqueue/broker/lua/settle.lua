@@ -1,7 +1,7 @@
 -- settle: end one attempt.
 -- KEYS 1 group. ARGV 1 now, 2 tag, 3 fence, 4 outcome: done | void | requeue | dead.
--- Result: 0 (stale: another attempt owns it, or it is gone), 1 (settled as asked), 2 (was to be requeued, but its
---         tenant had cancelled it: gone).
+-- Result: 0 (stale: another attempt owns it, or it is gone), 1 (settled as asked), 2 (was to be requeued or
+--         kept as dead, but its tenant had cancelled it: gone).
 -- Atomic: exactly one attempt can settle a message. A requeued message keeps its place and is not charged an attempt;
 -- a dead one is kept with its payload. What a done one took corrects the pool's mean and its tenant's bias, unless it was
 -- cancelled, and what its contract paid; a void one was not served: it teaches nothing and is given back what it paid.
@@ -17,7 +17,7 @@ if outcome == 'requeue' and message.cancel == 0 then
   enter_queue(now, message)
   return 1
 end
-if outcome == 'dead' then
+if outcome == 'dead' and message.cancel == 0 then
   call('HSET', message_key(message.tag), 'state', 'dead')
   call('ZADD', P .. 'dead', now, message.tag)
   return 1
@@ -38,4 +38,4 @@ if outcome == 'done' and message.cancel == 0 then
 end
 give_back(now, message, message.cost_ms - math.min(actual, C.LARGEST_COST_MS))
 forget(message)
-return outcome == 'requeue' and 2 or 1
+return (outcome == 'requeue' or outcome == 'dead') and 2 or 1

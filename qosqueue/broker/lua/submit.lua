@@ -25,7 +25,7 @@ local message = {
   urgency = urgency_of(budget), arrival = arrival,
   eta = arrival > now and arrival or 0,
   number = call('INCR', P .. 'number') % C.SAME_MS, expires = ttl > 0 and arrival + ttl or 0,
-  penalty = '', in_profile = 0, boost_until = 0, score = 0, fence = 0,
+  penalty = '', in_profile = 0, claimed = false, boost_until = 0, score = 0, fence = 0,
 }
 call('SET', body_key(tag), ARGV[15])
 call('HSET', P .. 'tasks', message.task, tag)

@@ -23,8 +23,8 @@ class Stand(StrEnum):
     """How a queued message takes part in the order.
 
     `later` waits for its ETA, `live` is in the order by its key, `relegated` can no longer start in its budget and
-    stands behind all that can (vip stays live), `batch` fills slots that nobody else wants, `expired` is past its time
-    to live: it waits for a sweep to tell of it, and never runs.
+    stands behind all that can (vip stays live, but for what is beyond its contract), `batch` fills slots that nobody
+    else wants, `expired` is past its time to live: it waits for a sweep to tell of it, and never runs.
     """
 
     LATER = "later"
@@ -82,7 +82,7 @@ class Message:
         """The ordered row that it waits in while queued (and not for its ETA)."""
         return self.stand, self.lane, self.model
 
-    def is_late(self, now: int) -> bool:
+    def is_expired(self, now: int) -> bool:
         """Whether it is past its time to live: it must not run any more."""
         return 0 < self.expires <= now
 

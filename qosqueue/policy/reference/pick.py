@@ -1,8 +1,8 @@
 """Which message runs next on a free slot?
 
 Eligible first: places under none of their limits, tenants below theirs, messages in their time to live. Then the order:
-what relegated work is owed, else the first live message, else the first relegated one; and if nobody online wants the
-slot, batch, behind a few slots that stay free for whoever comes.
+what relegated work is owed, else the first live message (of a warm model, if one waits), else the first relegated one;
+and if nobody online wants the slot, batch, behind a few slots that stay free for whoever comes.
 """
 
 from __future__ import annotations
@@ -35,22 +35,24 @@ class Pick:
         self._messages = messages
         self._passed_over = 0
 
-    def first(self, places: Sequence[Place]) -> Message | None:
+    def first(self, warm: Sequence[Place], cold: Sequence[Place]) -> Message | None:
         """The message to lease, still in its row."""
-        open_places = [place for place in places if self._is_open(place)]
-        relegated = self._message(Stand.RELEGATED, open_places, oldest=True)
-        credit = self._standing.credit
-        if relegated is not None and credit.get(relegated.model, 0) > 0:
-            credit[relegated.model] -= relegated.cost_ms
+        near, far = ([place for place in places if self._is_open(place)] for places in (warm, cold))
+        relegated = self._message(Stand.RELEGATED, near + far)
+        if relegated is not None and self._standing.credit.get(relegated.model, 0) > 0:
+            self._repay(relegated)
             return relegated
-        live = self._message(Stand.LIVE, open_places)
+        live = self._message(Stand.LIVE, near) or self._message(Stand.LIVE, far)
         if live is not None:
             if relegated is not None:
                 self._owe(relegated.model, live.cost_ms)
             return live
+        if self._passed_over >= order.PASSED_OVER_PER_PICK:
+            # Somebody online may wait behind those that were passed over: the next pick looks there.
+            return None
         if relegated is not None:
-            return self._message(Stand.RELEGATED, open_places)
-        return self._message(Stand.BATCH, [place for place in open_places if self._has_spare(place[1])])
+            return relegated
+        return self._message(Stand.BATCH, self._spare(near)) or self._message(Stand.BATCH, self._spare(far))
 
     def retry_after_ms(self, places: Sequence[Place]) -> int | None:
         """When to look again, after nothing was found."""
@@ -71,8 +73,8 @@ class Pick:
         first = instants.first()
         return [] if first is None else [max(1, first[0] - self._now)]
 
-    def _head(self, stand: Stand, places: Sequence[Place], *, oldest: bool = False) -> _Head | None:
-        """The first of a kind; `oldest` counts only its age, not its tier."""
+    def _head(self, stand: Stand, places: Sequence[Place]) -> _Head | None:
+        """The first of a kind."""
         while True:
             best: _Head | None = None
             for lane, model in places:
@@ -80,9 +82,8 @@ class Pick:
                 head = self._standing.rows.head(row)
                 if head is None:
                     continue
-                score = head[0] % order.TIER_STEP if oldest else head[0]
-                if best is None or score < best.score:
-                    best = _Head(score, row, head[1])
+                if best is None or head[0] < best.score:
+                    best = _Head(head[0], row, head[1])
             if best is None or not best.tenant:
                 return best
             if not self._standing.limits.reached(self._now, tenant_limit(best.tenant)):
@@ -91,6 +92,10 @@ class Pick:
                 return None
             self._passed_over += 1
             self._standing.rows.park(best.row, best.tenant)
+
+    def _spare(self, places: Sequence[Place]) -> list[Place]:
+        """Those of the places where batch may begin."""
+        return [place for place in places if self._has_spare(place[1])]
 
     def _has_spare(self, model: str) -> bool:
         terms = self._standing.terms(model)
@@ -102,11 +107,16 @@ class Pick:
         credit = self._standing.credit
         credit[model] = min(credit.get(model, 0) + (served_ms * order.FLOOR_Q10 >> 10), most)
 
-    def _message(self, stand: Stand, places: Sequence[Place], *, oldest: bool = False) -> Message | None:
+    def _repay(self, served: Message) -> None:
+        mean_ms = self._standing.terms(served.model).mean_ms or order.DEFAULT_COST_MS
+        credit = self._standing.credit
+        credit[served.model] = max(credit[served.model] - served.cost_ms, -order.MOST_OWED_SERVICES * mean_ms)
+
+    def _message(self, stand: Stand, places: Sequence[Place]) -> Message | None:
         """The first of a kind that is still in its time to live."""
-        while (head := self._head(stand, places, oldest=oldest)) is not None:
+        while (head := self._head(stand, places)) is not None:
             message = self._messages[self._standing.rows.first_of(head.row, head.tenant)]
-            if not message.is_late(self._now):
+            if not message.is_expired(self._now):
                 return message
             if self._passed_over >= order.PASSED_OVER_PER_PICK:
                 break

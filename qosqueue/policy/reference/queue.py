@@ -85,11 +85,12 @@ class ReferenceQueue:
     def dispatch(
         self, now: int, *, lease_ms: int, holder: str, places: Sequence[Place], warm: int | None = None
     ) -> Delivery | Nothing:
-        """Lease the next message of `places` to `holder`; the first `warm` places (None: all) come before the rest."""
+        """Lease the next message of `places` to `holder`; online work of the first `warm` places (None: all) comes
+        before that of the rest."""
         self.standing.move_due(now, order.DUE_PER_PICK)
         split = len(places) if warm is None else warm
         pick = Pick(now, self.standing, self.messages)
-        message = pick.first(places[:split]) or pick.first(places[split:])
+        message = pick.first(places[:split], places[split:])
         if message is None:
             for place in places:
                 self.standing.bells.pop(place, None)
@@ -116,10 +117,11 @@ class ReferenceQueue:
 
     def renew(self, now: int, *, lease_ms: int, leases: Iterable[tuple[str, int]]) -> list[int]:
         """For each (tag, fence): 0 lost, 1 held, 2 held but cancelled by its tenant."""
+        _checked(lease_ms=(lease_ms, 0, order.LONGEST_MS))
         return [self._renew_one(now + lease_ms, tag, fence) for tag, fence in leases]
 
     def settle(self, now: int, *, tag: str, fence: int, outcome: Outcome) -> int:
-        """End one attempt: 0 stale, 1 as asked, 2 was to be requeued but its tenant had cancelled it."""
+        """End one attempt: 0 stale, 1 as asked, 2 was to be requeued or kept, but its tenant had cancelled it: gone."""
         if outcome not in get_args(Outcome):
             raise ValueError(f"outcome: one of {', '.join(get_args(Outcome))} expected, got {outcome!r}")
         message = self._held(tag, fence)
@@ -130,7 +132,7 @@ class ReferenceQueue:
             message.attempts -= 1
             self.standing.enter(now, message)
             return 1
-        if outcome == "dead":
+        if outcome == "dead" and not message.cancel:
             message.state = State.DEAD
             self.dead.add(tag, now)
             return 1
@@ -142,7 +144,7 @@ class ReferenceQueue:
                 self._learn(message, actual_ms)
         self._give_back(now, message, unused_ms)
         self._forget(message)
-        return 2 if outcome == "requeue" else 1
+        return 2 if outcome in ("requeue", "dead") else 1
 
     def withdraw(self, *, task: str) -> int:
         """Take a message back: 0 unknown, 1 it is gone, 2 it runs and its holder was told to stop."""
@@ -221,6 +223,7 @@ class ReferenceQueue:
 
     def reap(self, now: int, *, limit: int) -> Reaped:
         """Requeue lost leases (or call them dead), drop what expired in the queue."""
+        _checked(limit=(limit, 1, order.LONGEST_MS))
         requeued, dead, withdrawn, fences = [], [], [], []
         for tag in self.leases.up_to(now, limit):
             message = self.messages[tag]
@@ -236,20 +239,22 @@ class ReferenceQueue:
                 self.standing.enter(now, message)
                 requeued.append(message.task)
                 fences.append(message.fence)
-        late = [self.messages[tag] for tag in self.standing.expiry.up_to(now, limit)]
-        for message in late:
+        expired = [self.messages[tag] for tag in self.standing.expiry.up_to(now, limit)]
+        for message in expired:
             self._drop(message)
-        expired = tuple(message.task for message in late)
-        return Reaped(tuple(requeued), tuple(dead), expired, tuple(withdrawn), tuple(fences))
+        gone = tuple(message.task for message in expired)
+        return Reaped(tuple(requeued), tuple(dead), gone, tuple(withdrawn), tuple(fences))
 
     def age(self, now: int, *, limit: int) -> Aged:
         """Make up to `limit` moves of each kind that time has brought."""
+        _checked(limit=(limit, 1, order.LONGEST_MS))
         return self.standing.move_due(now, limit)
 
     def purge(self, *, lane: str, limit: int) -> int:
         """Drop up to `limit` queued messages of a lane, oldest first; how many."""
+        _checked(limit=(limit, 1, order.LONGEST_MS))
         arrivals = self.standing.arrivals.get(lane)
-        tags = [] if arrivals is None else arrivals.up_to(order.TIER_STEP, limit)
+        tags = [] if arrivals is None else arrivals.up_to(2 * order.LONGEST_MS, limit)
         for tag in tags:
             self._drop(self.messages[tag])
         return len(tags)

@@ -17,7 +17,6 @@ from qosqueue.policy.reference.limits import Limit, Limits, model_limit, names_o
 from qosqueue.policy.reference.message import Aged, Message, Place, Stand, State
 from qosqueue.policy.reference.rows import Rows
 
-BELL_DEPTH = 16
 NO_TERMS = PoolTerms()
 
 
@@ -111,7 +110,7 @@ class Standing:
 
     def ring(self, place: Place) -> None:
         """Wake one slot that waits for a place."""
-        self.bells[place] = min(self.bells.get(place, 0) + 1, BELL_DEPTH)
+        self.bells[place] = min(self.bells.get(place, 0) + 1, order.BELL_DEPTH)
 
     def ring_under(self, names: set[str], batch_of: str | None = None) -> None:
         """Wake a slot for every place where something waits under one of these names, or batch for that model."""
@@ -152,8 +151,9 @@ class Standing:
         self._stand(now, message)
 
     def _stand(self, now: int, message: Message) -> None:
-        priority = message.boost if message.boost_until > now else message.priority
-        message.stand, due = self._stand_of(now, message)
+        boosted = message.boost_until > now
+        priority = message.boost if boosted else message.priority
+        message.stand, due = self._stand_of(now, message, priority)
         if message.stand is Stand.LATER:
             message.due = 0
             self.later.add(message.tag, message.eta)
@@ -162,11 +162,13 @@ class Standing:
             message.due = 0
             return
         message.eta = 0
-        late_ms = self._late_ms(now, message)
+        if not boosted:
+            message.boost_until = 0
+        late_ms = self._late_ms(now, message, priority)
         # It claims as one with a later deadline does: what is late must not close the door for those behind it.
         message.urgency = order.urgency(message.budget_ms + late_ms)
         message.score = self._score(now, message, priority, late_ms)
-        if message.boost_until > now:
+        if boosted:
             due = min(due or message.boost_until, message.boost_until)
         message.due = due
         if due:
@@ -186,32 +188,37 @@ class Standing:
         if message.stand is Stand.LIVE:
             self.claims.remove(message)
 
-    def _late_ms(self, now: int, message: Message) -> int:
+    def _late_ms(self, now: int, message: Message, priority: int) -> int:
         """So much after the end of its start budget a message stands that is no common one."""
         base_ms = self.terms(message.model).base_ms
         if message.stand is Stand.LIVE and message.batch and message.budget_ms:
             return base_ms * order.LATE_BATCH
-        return base_ms // order.LATE_PART if self._missed(now, message) else 0
+        return base_ms // order.LATE_PART if self._missed(now, message, priority) else 0
 
     def _score(self, now: int, message: Message, priority: int, late_ms: int) -> int:
         if message.stand is Stand.RELEGATED:
-            key = min(message.arrival, order.LONGEST_MS - 1) * order.SAME_MS
-            return order.tier_index(priority) * order.TIER_STEP + key + message.number
+            key = message.arrival + order.tier_index(priority) * order.RELEGATED_STEP_MS
+            return min(key, order.LATEST_KEY_MS) * order.SAME_MS + message.number
         if message.stand is Stand.BATCH:
             return min(message.arrival + message.budget_ms, order.LATEST_KEY_MS) * order.SAME_MS + message.number
-        terms = self.terms(message.model)
-        if message.penalty is None:
-            message.penalty, message.in_profile = self.claims.charge(now, message, terms, priority)
+        penalty = self._charged(now, message, priority)
         if late_ms:
-            key = order.late_key_ms(message.arrival, message.budget_ms, late_ms, message.penalty)
+            key = order.late_key_ms(message.arrival, message.budget_ms, late_ms, penalty)
             return key * order.SAME_MS + message.number
-        size_q10 = 0 if message.in_profile else terms.size_q10
-        key = order.key_ms(message.arrival, priority, message.budget_ms, message.cost_ms, size_q10, message.penalty)
+        size_q10 = 0 if message.in_profile else self.terms(message.model).size_q10
+        key = order.key_ms(message.arrival, priority, message.budget_ms, message.cost_ms, size_q10, penalty)
         return key * order.SAME_MS + message.number
 
-    def _stand_of(self, now: int, message: Message) -> tuple[Stand, int]:
+    def _charged(self, now: int, message: Message, priority: int) -> int:
+        """Its penalty (ms), decided when it is first asked for."""
+        if message.penalty is None:
+            terms = self.terms(message.model)
+            message.penalty, message.in_profile = self.claims.charge(now, message, terms, priority)
+        return message.penalty
+
+    def _stand_of(self, now: int, message: Message, priority: int) -> tuple[Stand, int]:
         """The stand of a message, and the instant at which time changes it (0: never)."""
-        if message.is_late(now):
+        if message.is_expired(now):
             return Stand.EXPIRED, 0
         if message.eta > now:
             return Stand.LATER, 0
@@ -226,10 +233,12 @@ class Standing:
         too_late = message.arrival + message.budget_ms + 1
         if now < too_late:
             return Stand.LIVE, too_late
-        return (Stand.LIVE if self._missed(now, message) else Stand.RELEGATED), 0
+        return (Stand.LIVE if self._missed(now, message, priority) else Stand.RELEGATED), 0
 
-    def _missed(self, now: int, message: Message) -> bool:
+    def _missed(self, now: int, message: Message, priority: int) -> bool:
         """Whether a vip request, no batch, on its first attempt and not beyond a contract, missed its start budget."""
         first = message.budget_ms > 0 and not message.batch and not message.fence
-        late = first and order.tier_index(message.priority) == 0 and now > message.arrival + message.budget_ms
-        return late and not self.claims.beyond_contract(message)
+        if not first or order.tier_index(message.priority) or now <= message.arrival + message.budget_ms:
+            return False
+        self._charged(now, message, priority)
+        return not self.claims.beyond_contract(message)
