@@ -20,6 +20,7 @@ import redis
 from qosqueue.broker.scripts import Scripts
 from qosqueue.policy.order import pool_terms
 from qosqueue.policy.profile import DEFAULT_BUDGET_MS
+from qosqueue.policy.reference.limits import tenant_limit, tier_limit
 from qosqueue.policy.reference.message import Delivery, Place
 from qosqueue.policy.terms import PRIORITY_RANGES, TIERS, WEIGHT_CLASSES, TaskType, lane_name
 
@@ -33,6 +34,7 @@ TTL_MS, ATTEMPTS, BUDGET_MS = 86_400_000, 3, (3_600_000, 86_400_000)
 COST_MS = 100, 20_000
 POOL_SLOTS, POOL_MEAN_MS = 64, 4_000
 LEASE_MS = 600_000
+CAPPED_TENANTS, NEVER_REACHED = 100, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,13 @@ class DeepQueue:
         if commands["calls"] != picks:
             raise AssertionError(f"{commands['calls']} scripts ran where {picks} picks were to be measured")
         return PickTimes(commands["usec_per_call"], latency["p50"], latency["p99"])
+
+    def limit(self) -> None:
+        """Give some tenants caps, and each tier a bulkhead; nothing reaches them, every pick looks."""
+        for tenant in range(CAPPED_TENANTS):
+            self._scripts.limit(name=tenant_limit(f"tenant-{tenant}"), most=POOL_SLOTS)
+        for tier in TIERS:
+            self._scripts.limit(name=tier_limit(tier), most=NEVER_REACHED)
 
     def _pick(
         self, picks: int, chance: random.Random, models_of_a_worker: int, *, put_back: bool = True
