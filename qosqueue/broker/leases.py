@@ -265,17 +265,25 @@ def receipt_of(delivery: Delivery) -> str:
     return f"{delivery.tag}:{delivery.fence}"
 
 
-_tables: dict[tuple[int, str, str], LeaseTable] = {}
+_tables: dict[tuple[int, str, str, tuple[tuple[str, int], ...]], LeaseTable] = {}
 _tables_lock = threading.Lock()
 
 
 def table_of_process(
-    url: str, group: str, connect: Callable[[], redis.Redis], lease_ms: int, key_prefix: str = ""
+    url: str,
+    group: str,
+    connect: Callable[[], redis.Redis],
+    lease_ms: int,
+    key_prefix: str = "",
+    models: Mapping[str, int] | None = None,
 ) -> LeaseTable:
-    """The table of this process for one group on one Redis, made when it is first asked for."""
+    """The table of this process for one group on one Redis, made when it is first asked for.
+
+    `models` is its capacity; apps of one process that serve other models have each a table of their own.
+    """
     with _tables_lock:
         # A forked child has none of its parent's leases, and no thread that renews them.
-        key = os.getpid(), url, f"{key_prefix}{group}"
+        key = os.getpid(), url, f"{key_prefix}{group}", tuple(sorted((models or {}).items()))
         if key not in _tables:
-            _tables[key] = LeaseTable(connect, group, lease_ms=lease_ms, key_prefix=key_prefix)
+            _tables[key] = LeaseTable(connect, group, lease_ms=lease_ms, capacity=models, key_prefix=key_prefix)
         return _tables[key]
