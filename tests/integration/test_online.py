@@ -127,7 +127,7 @@ def test_a_poisonous_request_fails_and_its_dead_letter_is_kept(modelled: Road) -
     *_, last = call.events(idle_s=0.02)
     assert isinstance(last, Failed)
     call.close()
-    assert modelled.services.queues.place_of(call.id).dead
+    assert modelled.services.queues.position_of(call.id).dead
 
 
 def test_what_was_answered_is_withdrawn_from_nobody(modelled: Road) -> None:
