@@ -12,6 +12,7 @@ from queue import Empty
 import pytest
 import redis
 
+from qosqueue.broker import wire
 from qosqueue.broker.address import connect
 from qosqueue.broker.outbox import Outbox, ReplyWriter
 from qosqueue.broker.replies import KEEP_S, Inbox, Kind, Reply, ReplyReader, stream_key
@@ -146,7 +147,11 @@ def test_a_call_that_is_forgotten_gets_nothing_more(redis_client: redis.Redis, r
     assert events.batches.empty()
 
 
-def test_the_reader_comes_back_after_its_connection_was_killed(redis_client: redis.Redis, reader: ReplyReader) -> None:
+def test_the_reader_comes_back_after_its_connection_was_killed(
+    redis_client: redis.Redis, reader: ReplyReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The writer's connection is killed too: it notices before it sends.
+    monkeypatch.setattr(wire, "FRESH_S", 0.0)
     events = reader.expect("r")
     ours = writer(redis_client, reader, "r")
     ours.write("started", {})

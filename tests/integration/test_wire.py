@@ -45,14 +45,24 @@ def test_threads_never_see_each_others_answers(wire: Wire) -> None:
     assert len(wire._idle) <= 8
 
 
-@pytest.mark.parametrize("fresh_s", [0.0, 60.0])
 def test_a_connection_that_was_closed_while_idle_is_opened_again(
-    wire: Wire, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, fresh_s: float
+    wire: Wire, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire_module, "FRESH_S", fresh_s)
+    monkeypatch.setattr(wire_module, "FRESH_S", 0.0)
     wire.exchange([("PING",)])
     redis_client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     assert wire.exchange([("ECHO", "x")]) == [b"x"]
+
+
+def test_what_meets_a_connection_that_was_just_cut_is_not_sent_twice(
+    wire: Wire, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire_module, "FRESH_S", 60.0)
+    wire.exchange([("PING",)])
+    redis_client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    with pytest.raises(redis.ConnectionError):
+        wire.exchange([("INCR", "sent")])
+    assert wire.exchange([("INCR", "sent")]) == [1]
 
 
 def test_a_broker_that_is_away_is_told_at_once_and_one_that_is_back_is_used(own_broker: OwnBroker) -> None:
