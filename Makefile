@@ -48,7 +48,7 @@ test-redis: $(VENV)/.dev ## Run the tests of the scripts and of the transport on
 test-differential: $(VENV)/.dev ## Run 50,000 commands on scripts and reference and compare all states, 15 min (STEPS=...)
 	TEST_STEPS=$(or $(STEPS),50000) $(BIN)/python -m pytest tests/differential $(ARGS)
 
-test-celery: $(VENV)/.run ## Run Celery's and Kombu's own tests through the transport, 20 min (ARGS="-k canvas")
+test-celery: $(VENV)/.run ## Run Celery's and Kombu's own tests through the transport, 30 min (ARGS="-k canvas")
 	@$(BIN)/python -m scripts.celery_suite $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, format and layers

@@ -13,7 +13,7 @@ from celery import Celery
 from qosqueue.broker.celery_app import SOCKET_SCHEMES, TRANSPORT, register_transport
 from qosqueue.broker.celery_side import CelerySide
 from qosqueue.broker.envelope import BATCH_WINDOW_MS
-from qosqueue.broker.host_pool import Promises
+from qosqueue.broker.host_pool import Promises, check_models
 from qosqueue.broker.inheritance import inherit_headers
 
 REAPS_PER_LEASE = 3
@@ -29,6 +29,7 @@ def configure(
     shares: Mapping[str, int] | None = None,
     weights: Mapping[str, int] | None = None,
     caps: Mapping[str, int] | None = None,
+    models: Mapping[str, int] | None = None,
     **options: Any,
 ) -> Celery:
     """Put all queues of `app` into the order of `group`; returns the app.
@@ -46,6 +47,10 @@ def configure(
     it names none) may claim without losing place, `weights` are 100 for who loses place as usual and 200 for who loses
     half of it, `caps` the most tasks of a tenant that run at once. One that is given is all there is of its kind.
 
+    `models` are the models that the workers of this app serve, each worker so many tasks of each at once; a task whose
+    header names another one waits for a worker that serves it. That needs `task_acks_late`. Raises ValueError, naming
+    the argument, for what cannot be kept.
+
     What a task sends, also as Celery's next step of a chain or chord, belongs to its tenant unless a header says whose
     it is.
 
@@ -53,6 +58,7 @@ def configure(
     project has it: with it a killed worker's tasks run again; without it they are lost, as everywhere in Celery.
     """
     promises = Promises(shares, weights, caps)
+    check_models(models or {}, acks_late=app.conf.task_acks_late)
     register_transport()
     inherit_headers()
     url = app.conf.broker_url
@@ -67,6 +73,7 @@ def configure(
             "celery": CelerySide(app),
             "default_tenant": default_tenant,
             "batch_window_ms": batch_window_ms,
+            "models": dict(models or {}),
             **{name: dict(told) for name, told in vars(promises).items() if told is not None},
             **options,
         },

@@ -2,7 +2,7 @@
 
 Whoever waits and gets a message runs it itself, and the next thread waits in its place: nothing is handed from thread
 to thread while a client waits. All of them share one connection, one lease table and its slots with Celery's consumer.
-While the lane is alive it claims the models' places; when it has died the claim lapses, and the consumer serves them.
+While the lane is alive it reserves the models' places; when it has died the consumer serves them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from qosqueue.policy.reference.message import Delivery, Nothing, Place
 
 BLOCK_S = 1.0
 # Longer than a wait for a message takes: a lane that does not come round in this time is dead or stuck.
-CLAIM_S = 3.0
+RESERVED_S = 3.0
 RETRY_S = 0.2
 
 log = structlog.get_logger(__name__)
@@ -88,7 +88,7 @@ class FastLane:
         with self._turn:
             try:
                 while not self._closing.is_set():
-                    self._table.claim(CLAIM_S)
+                    self._table.reserve(RESERVED_S)
                     places = self._listen()
                     delivery = self._wait(places) if places else None
                     if delivery is not None and not self._closing.is_set():
@@ -98,7 +98,7 @@ class FastLane:
             except Exception:
                 log.exception("the fast lane has died: Celery's consumer serves in its place")
                 self._closing.set()
-                self._table.claim(0)
+                self._table.reserve(0)
             finally:
                 self._armed = frozenset()
                 self._table.stop_listening(self)

@@ -9,6 +9,7 @@ from celery.app.task import Context
 from celery.exceptions import WorkerLostError
 from celery.worker import state
 
+from qosqueue.broker.ends import Ends
 from qosqueue.broker.revocation import Revocation
 
 
@@ -21,6 +22,7 @@ class CelerySide:
 
     def __init__(self, app: Celery | None = None) -> None:
         self._app = app
+        self.untold = Ends()
 
     def __json__(self) -> str:
         return type(self).__name__

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from qosqueue.broker.envelope import PLAIN_BUDGETS_MS
+from qosqueue.broker.envelope import LONGEST_NAME, PLAIN_BUDGETS_MS
 from qosqueue.broker.replicas import Replica, Replicas, ReplicaState
 from qosqueue.broker.scripts import Scripts
 from qosqueue.policy.order import DEFAULT_COST_MS, MOST_SLOTS, contract_q10, pool_terms, steepness_q10
@@ -68,6 +68,18 @@ class Promises:
             )
             for whose in {*shares, *weights}
         }
+
+
+def check_models(models: Mapping[str, int], *, acks_late: bool) -> None:
+    """Raises ValueError if a worker cannot keep to these slots by model."""
+    for model, slots in models.items():
+        if not (isinstance(model, str) and 0 < len(model) <= LONGEST_NAME):
+            raise ValueError(f"models: expected names of 1 to {LONGEST_NAME} characters, got {model!r}")
+        if type(slots) is not int or slots not in range(1, MOST_SLOTS + 1):
+            raise ValueError(f"models: {model}: expected a whole number from 1 to {MOST_SLOTS}, got {slots!r}")
+    if models and not acks_late:
+        # A slot is free when the message is acknowledged: before the work it would say nothing.
+        raise ValueError("models: expected task_acks_late = True, got False")
 
 
 class HostPool:

@@ -55,7 +55,7 @@ class LeaseTable:
         self._scripts = Scripts(connect(), group, key_prefix)
         self._held: dict[str, Delivery] = {}
         self._kept: dict[Hashable, tuple[str, ...]] = {}
-        self._claimed_until_s = 0.0
+        self._reserved_until_s = 0.0
         self._watchers: list[Callable[[str], None]] = []
         self._unsettled: list[tuple[str, int, Outcome]] = []
         self._told: set[str] = set()
@@ -106,13 +106,13 @@ class LeaseTable:
         with self._changed:
             self._kept.pop(listener, None)
 
-    def claim(self, for_s: float) -> None:
+    def reserve(self, for_s: float) -> None:
         """The models with a capacity are somebody's own (the fast lane's) for so long; 0 gives them back."""
-        self._claimed_until_s = time.monotonic() + for_s
+        self._reserved_until_s = time.monotonic() + for_s
 
     def open_models(self) -> tuple[str, ...]:
-        """The models that nobody in this process has claimed; the empty one (no model) is always among them."""
-        return ("",) if time.monotonic() < self._claimed_until_s else ("", *self.capacity)
+        """The models that nobody in this process has reserved; the empty one (no model) is always among them."""
+        return ("",) if time.monotonic() < self._reserved_until_s else ("", *self.capacity)
 
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Call `watcher` with a model each time a slot of it was freed, from the thread that freed it."""
@@ -265,17 +265,25 @@ def receipt_of(delivery: Delivery) -> str:
     return f"{delivery.tag}:{delivery.fence}"
 
 
-_tables: dict[tuple[int, str, str], LeaseTable] = {}
+_tables: dict[tuple[int, str, str, tuple[tuple[str, int], ...]], LeaseTable] = {}
 _tables_lock = threading.Lock()
 
 
 def table_of_process(
-    url: str, group: str, connect: Callable[[], redis.Redis], lease_ms: int, key_prefix: str = ""
+    url: str,
+    group: str,
+    connect: Callable[[], redis.Redis],
+    lease_ms: int,
+    key_prefix: str = "",
+    models: Mapping[str, int] | None = None,
 ) -> LeaseTable:
-    """The table of this process for one group on one Redis, made when it is first asked for."""
+    """The table of this process for one group on one Redis, made when it is first asked for.
+
+    `models` is its capacity; apps of one process that serve other models have each a table of their own.
+    """
     with _tables_lock:
         # A forked child has none of its parent's leases, and no thread that renews them.
-        key = os.getpid(), url, f"{key_prefix}{group}"
+        key = os.getpid(), url, f"{key_prefix}{group}", tuple(sorted((models or {}).items()))
         if key not in _tables:
-            _tables[key] = LeaseTable(connect, group, lease_ms=lease_ms, key_prefix=key_prefix)
+            _tables[key] = LeaseTable(connect, group, lease_ms=lease_ms, capacity=models, key_prefix=key_prefix)
         return _tables[key]

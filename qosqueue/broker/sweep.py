@@ -1,12 +1,15 @@
 """How does a consumer sweep the queue of a project without a watchdog, and who hears of what will never run?
 
-Lost leases are queued again or end as dead letters, and what outlasted its time to live is dropped. A Celery task that
-ends like that has a result all the same, so that nobody waits for it for ever, and its chord is told.
+Lost leases are queued again or end as dead letters, what outlasted its time to live is dropped, and what time has
+changed takes its new place. A Celery task that ends like that has a result all the same, so that nobody waits for it
+for ever, and its chord is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import astuple
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -19,29 +22,40 @@ from qosqueue.broker.scripts import Scripts
 AT_ONCE = 100
 MOST_SWEEPS = 20
 
+Mark = Callable[[Revocation, str], None]
+
 log = structlog.get_logger(__name__)
 
 
 def sweep(scripts: Scripts, celery: CelerySide | None, decode: Decode) -> None:
-    """Sweep until nothing is left to do, or for a while; raises redis.RedisError."""
+    """Sweep until nothing is left to do, or for a while; raises redis.RedisError.
+
+    An end that cannot be told now, e.g. since the result backend is away, is told with a later sweep of this process.
+    """
+    backend_is_there = True
     for _ in range(MOST_SWEEPS):
         # At one instant, so that nothing is dropped whose message was not read before.
         now_ms = scripts.server_ms()
         messages = _messages_to_end(scripts, now_ms) if celery else {}
+        aged = scripts.age(limit=AT_ONCE, now_ms=now_ms)
         reaped = scripts.reap(limit=AT_ONCE, now_ms=now_ms)
         if reaped.requeued or reaped.dead:
             log.warning("leases were lost", queued_again=list(reaped.requeued), dead_letters=list(reaped.dead))
         if reaped.expired:
             log.warning("tasks expired in the queue", tasks=list(reaped.expired))
         if celery:
-            for task in _known(reaped.expired, messages):
-                _tell(celery.mark_revoked, Revocation.of(task, messages[task], decode), "expired")
-            for task in _known(reaped.withdrawn, messages):
-                _tell(celery.mark_revoked, Revocation.of(task, messages[task], decode), "revoked")
-            for task in _known(reaped.dead, messages):
-                _tell(celery.mark_lost, Revocation.of(task, messages[task], decode), "its workers were lost")
+            ended: list[tuple[Iterable[str], Mark, str]] = [
+                (reaped.expired, celery.mark_revoked, "expired"),
+                (reaped.withdrawn, celery.mark_revoked, "revoked"),
+                (reaped.dead, celery.mark_lost, "its workers were lost"),
+            ]
+            for tasks, mark, why in ended:
+                for task in tasks:
+                    if task in messages:
+                        celery.untold.add(task, partial(mark, Revocation.of(task, messages[task], decode), why))
+            backend_is_there = backend_is_there and celery.untold.tell_all()
         lost = (*reaped.requeued, *reaped.dead, *reaped.withdrawn)
-        if max(len(lost), len(reaped.expired)) < AT_ONCE:
+        if max(map(len, (lost, reaped.expired, *astuple(aged)))) < AT_ONCE:
             return
 
 
@@ -58,15 +72,3 @@ def _messages_to_end(scripts: Scripts, now_ms: int) -> dict[str, dict[str, Any]]
     bodies = cast("list[bytes | None]", client.mget([f"{scripts.key}:body:{tag}" for tag in tags]))
     messages = [loads(body) for body in bodies if body is not None]
     return {message["headers"]["id"]: message for message in messages if "task" in (message.get("headers") or {})}
-
-
-def _known(tasks: Iterable[str], messages: dict[str, dict[str, Any]]) -> list[str]:
-    return [task for task in tasks if task in messages]
-
-
-def _tell(mark: Any, revocation: Revocation, why: str) -> None:
-    try:
-        mark(revocation, why)
-    except Exception:
-        # A result backend that is away must not keep lost leases from running again.
-        log.exception("whoever waits for a task cannot be told of its end", task=revocation.task, why=why)

@@ -61,6 +61,8 @@ class Channel(stock.Channel):
     batch_window_ms = BATCH_WINDOW_MS
     default_tenant = ""
     lease_table: LeaseTable | None = None
+    # What this process serves if it has no table of its own: so many of each model at once.
+    models: Mapping[str, int] | None = None
     # Knows which tasks run on after their channel was closed; the lease table settles those. Without it the rule is
     # Kombu's: whatever was delivered is given back.
     celery: CelerySide | None = None
@@ -78,6 +80,7 @@ class Channel(stock.Channel):
         "batch_window_ms",
         "default_tenant",
         "lease_table",
+        "models",
         "celery",
         "reaps",
         "shares",
@@ -106,7 +109,7 @@ class Channel(stock.Channel):
         if self.lease_table is not None:
             return self.lease_table
         url = self.connection.client.as_uri(include_password=True)
-        return table_of_process(url, self.group, self._connect, self.lease_ms, self.global_keyprefix)
+        return table_of_process(url, self.group, self._connect, self.lease_ms, self.global_keyprefix, self.models)
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         # Without redis-py's own second tries: whoever publishes hears at once that the broker is away.
@@ -300,8 +303,9 @@ class Channel(stock.Channel):
         # The worker's own limit of what it fetches is what its pool runs at once; 0, no limit, says nothing. Kombu may
         # have any channel of the connection sweep, also one of Celery's remote control.
         consuming = [channel for channel in self.connection.channels if any(map(is_lane, channel.active_queues))]
-        known = {"": sum(channel.qos.prefetch_count for channel in consuming), **self.leases.capacity}
-        slots = {model: count for model, count in known.items() if count}
+        at_once = sum(channel.qos.prefetch_count for channel in consuming)
+        known = {"": at_once, **self.leases.capacity}
+        slots = {model: min(count, at_once or count) for model, count in known.items() if count}
         if not slots:
             return
         self._told_at = monotonic()

@@ -40,7 +40,14 @@ class Wire:
         connection = self._take()
         packed = connection.pack_commands(commands)
         try:
-            connection.send_packed_command(packed, check_health=False)
+            try:
+                connection.send_packed_command(packed, check_health=False)
+            except redis.ConnectionError:
+                if len(packed) > 1:
+                    raise
+                # It was closed while it was idle. One piece, smaller than any socket's buffer, goes out whole or not at
+                # all: nobody heard. Of several, some may have been carried out. A server that is away fails again.
+                connection.send_packed_command(packed, check_health=False)
             return [answer_of(connection) for _ in commands]
         except BaseException:
             # Answers that were not read would pass for those of the next exchange.

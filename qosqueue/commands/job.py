@@ -20,6 +20,8 @@ COLUMNS = ("id", "tenant_id", "model", "task_type", "status", "priority", "routi
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="the job's id")]
 
+DeadId = Annotated[str, typer.Argument(metavar="ID", help="the job's id, or the tag in `qosqueue queue dead`")]
+
 
 @app.command()
 def get(job_id: JobId, json: JsonOption = False) -> None:
@@ -56,13 +58,14 @@ def cancel(job_id: JobId, json: JsonOption = False) -> None:
 
 
 @app.command()
-def replay(job_id: JobId, json: JsonOption = False) -> None:
+def replay(dead_id: DeadId, json: JsonOption = False) -> None:
     """Queue a dead letter again, with all its attempts and its time to live; `qosqueue queue dead` lists them.
 
     The job's row goes from failed to queued. A synchronous request is refused: nobody waits for its answer.
+    Of a task that was sent more than once, only the last message is replayed.
     """
     with open_running() as services:
-        letter = services.dead_letters.replay(job_id, actor=actor())
+        letter = services.dead_letters.replay(dead_id, actor=actor())
     if json:
         print_json({"task": letter.task, "lane": letter.lane, "status": "queued"})
     else:
@@ -70,10 +73,10 @@ def replay(job_id: JobId, json: JsonOption = False) -> None:
 
 
 @app.command()
-def discard(job_id: JobId, json: JsonOption = False) -> None:
+def discard(dead_id: DeadId, json: JsonOption = False) -> None:
     """Forget a dead letter and its payload for good. The job's row keeps its error."""
     with open_running() as services:
-        letter = services.dead_letters.discard(job_id, actor=actor())
+        letter = services.dead_letters.discard(dead_id, actor=actor())
     if json:
         print_json({"discarded": letter.task})
     else:

@@ -19,7 +19,7 @@ app = typer.Typer(help="The lanes of the queue, their limits and the dead letter
 
 COLUMNS = ("lane", "depth", "oldest_wait_ms", "in_flight", "relegated", "batch", "later", "dead")
 LIMIT_COLUMNS = ("name", "tenant", "lane", "model", "most", "until_ms", "running")
-DEAD_COLUMNS = ("task", "lane", "model", "tenant", "attempts", "died_ms", "why")
+DEAD_COLUMNS = ("task", "tag", "lane", "model", "tenant", "attempts", "died_ms", "why")
 
 Name = Annotated[
     str | None,
@@ -112,7 +112,8 @@ def dead(
 ) -> None:
     """List dead letters: what lost its worker in its last attempt, or was refused by one.
 
-    `qosqueue job replay` queues one again, `qosqueue job discard` and `qosqueue queue discard` forget them.
+    `qosqueue job replay` queues one again, `qosqueue job discard` and `qosqueue queue discard` forget them. A task that
+    was sent more than once may have several: the tag tells them apart.
     """
     with open_running() as services:
         letters = services.dead_letters.list(limit)

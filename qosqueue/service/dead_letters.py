@@ -75,12 +75,16 @@ class DeadLetters:
         errors = self._record.errors([values[0].decode() for _, values, _ in found])
         return [_letter(tag, values, died_ms, errors) for tag, values, died_ms in found]
 
-    def replay(self, task: str, *, actor: str) -> DeadLetter:
-        """Queue a dead letter again, as if it had just come; leaves an audit entry.
+    def replay(self, name: str, *, actor: str) -> DeadLetter:
+        """Queue a dead letter again, by its task or its tag, as if it had just come; leaves an audit entry.
 
-        Raises NotFound if there is none of that task, Conflict if its request cannot run again.
+        Raises NotFound if there is none of that name, Conflict if its request cannot run again or if it is not the
+        last message of its task.
         """
-        letter = self._find(task)
+        letter = self._find(name)
+        task = letter.task
+        if self._last_tag(task) != letter.tag:
+            raise Conflict(f"{letter.tag} is not the last message of {task}: only that one is replayed, if it is dead")
         job = self._record.find(task)
         if job is not None:
             self._requeue(job, letter.fence)
@@ -104,18 +108,19 @@ class DeadLetters:
                 raise Conflict(f"{task} is no dead letter any more: somebody else was first")
         return letter
 
-    def discard(self, task: str, *, actor: str) -> DeadLetter:
-        """Forget a dead letter and its payload for good; leaves an audit entry. A job's row keeps its error.
+    def discard(self, name: str, *, actor: str) -> DeadLetter:
+        """Forget a dead letter, by its task or its tag, and its payload for good; leaves an audit entry. A job's row
+        keeps its error.
 
-        Raises NotFound if there is none of that task, Conflict if it was replayed meanwhile.
+        Raises NotFound if there is none of that name, Conflict if it was replayed meanwhile.
         """
-        letter = self._find(task)
+        letter = self._find(name)
         with self._store.session() as session:
-            before = {"lane": letter.lane, "why": letter.why}
-            audit.append(session, actor=actor, action="job.discard", subject=task, before=before, after=None)
+            before = {"tag": letter.tag, "lane": letter.lane, "why": letter.why}
+            audit.append(session, actor=actor, action="job.discard", subject=letter.task, before=before, after=None)
             session.flush()
             if not self._discarded(letter.tag):
-                raise Conflict(f"{task} is no dead letter any more: somebody else was first")
+                raise Conflict(f"{letter.task} is no dead letter any more: somebody else was first")
         return letter
 
     def discard_older(self, days: int, *, actor: str) -> int:
@@ -165,18 +170,31 @@ class DeadLetters:
         if not moved and (status := self._record.status(job.id)) is not JobStatus.QUEUED:
             raise Conflict(f"job {job.id} is {status}: only a failed job is replayed")
 
-    def _find(self, task: str) -> DeadLetter:
+    def _find(self, name: str) -> DeadLetter:
+        """The dead letter that is the last message of a task, or has that tag."""
+        letter = None if (last := self._last_tag(name)) is None else self._read(last)
+        letter = letter or self._read(name)
+        if letter is None:
+            raise NotFound(f"no dead letter of {name!r}: `qosqueue queue dead` lists them")
+        return letter
+
+    def _last_tag(self, task: str) -> str | None:
+        """The newest message of a task: only that one is known by its task."""
         try:
             tag = cast(Any, self._client.hget(f"{self._key}:tasks", task))
-            died_ms, values = None, None
-            if tag is not None:
-                died_ms = cast(Any, self._client.zscore(f"{self._key}:dead", tag))
-                values = cast(Any, self._client.hmget(f"{self._key}:msg:{tag.decode()}", FIELDS))
         except redis.RedisError as error:
             raise BrokerUnavailable(f"dead letters cannot be read: {error}") from error
-        if died_ms is None or values is None or values[FIELDS.index("state")] != State.DEAD.encode():
-            raise NotFound(f"no dead letter of {task!r}: `qosqueue queue dead` lists them")
-        return _letter(tag.decode(), values, int(died_ms), self._record.errors([task]))
+        return None if tag is None else tag.decode()
+
+    def _read(self, tag: str) -> DeadLetter | None:
+        try:
+            died_ms = cast(Any, self._client.zscore(f"{self._key}:dead", tag))
+            values = cast(Any, self._client.hmget(f"{self._key}:msg:{tag}", FIELDS))
+        except redis.RedisError as error:
+            raise BrokerUnavailable(f"dead letters cannot be read: {error}") from error
+        if died_ms is None or values[FIELDS.index("state")] != State.DEAD.encode():
+            return None
+        return _letter(tag, values, int(died_ms), self._record.errors([values[0].decode()]))
 
 
 def _letter(tag: str, values: list[bytes], died_ms: int, errors: dict[str, dict[str, Any]]) -> DeadLetter:

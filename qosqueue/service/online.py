@@ -150,13 +150,13 @@ class OnlineCall:
         if self._fence == 0 and now_ms() > self._row["expires_ms"]:
             self._ended = True
             return self._fail(JobStatus.EXPIRED, EXPIRED)
-        place = self._queues.place_of(self.id)
-        self._looks_without_trace = 0 if place.known else self._looks_without_trace + 1
-        self._over = place.dead
-        if place.dead or self._looks_without_trace >= GONE_AFTER_LOOKS:
+        position = self._queues.position_of(self.id)
+        self._looks_without_trace = 0 if position.known else self._looks_without_trace + 1
+        self._over = position.dead
+        if position.dead or self._looks_without_trace >= GONE_AFTER_LOOKS:
             self._ended = True
             return self._lost()
-        return Queued(place.position)
+        return Queued(position.number)
 
     def close(self) -> None:
         """Let go of the request; if it has not ended, take it out of the queue or stop it where it runs."""

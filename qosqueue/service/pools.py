@@ -1,7 +1,7 @@
 """What does the order know of each model's pool, and who tells it?
 
-The watchdog does, with every sweep: slots from the live replicas, the mean service from what the order has seen. When
-no replica is heard of, the last known terms stay.
+The watchdog does, with every sweep: slots from the replicas that take work, the mean service from what the order has
+seen. When no replica is heard of, the last known terms stay.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Pools:
 
     def refresh(self) -> dict[str, dict[str, int]]:
         """Tell the order the terms of each model that has replicas; those whose number of slots changed."""
-        slots: Counter[str] = Counter()
+        slots: dict[ReplicaState, Counter[str]] = {state: Counter() for state in ReplicaState}
         for live in self._replicas.list():
-            if live.replica.state is not ReplicaState.DRAINING:
-                slots[live.replica.model] += live.replica.slots
+            slots[live.replica.state][live.replica.model] += live.replica.slots
         changed = {}
-        for model, count in slots.items():
+        # Slots that load serve nobody yet; before the first is ready they are the best that is known.
+        for model, count in {**slots[ReplicaState.LOADING], **slots[ReplicaState.READY]}.items():
             mean_ms = self._scripts.mean_service_ms(model) or DEFAULT_COST_MS
             terms = pool_terms(count, mean_ms, self._budgets_ms)
             self._scripts.pool(model, terms)

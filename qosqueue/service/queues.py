@@ -34,10 +34,10 @@ class LaneView:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where one request is: `position` 1 is its tenant's next; `known` is False when the queue has no trace of it."""
+class Position:
+    """Where one request is: `number` 1 is its tenant's next; `known` is False when the queue has no trace of it."""
 
-    position: int | None
+    number: int | None
     known: bool
     dead: bool
 
@@ -71,24 +71,24 @@ class Queues:
         """Every replica whose worker was heard of lately."""
         return self._replicas.list()
 
-    def place_of(self, task: str) -> Place:
+    def position_of(self, task: str) -> Position:
         """Where a request waits; for a client that waits with it."""
         if self._stock_order:
-            return Place(None, known=True, dead=False)
+            return Position(None, known=True, dead=False)
         try:
             tag = self._client.hget(f"{self._key}:tasks", task)
             if tag is None:
-                return Place(None, known=False, dead=False)
+                return Position(None, known=False, dead=False)
             name = _text(tag)
             fields: Any = self._client.hmget(f"{self._key}:msg:{name}", ["lane", "model", "tenant", "stand", "state"])
             if fields[0] is None:
-                return Place(None, known=False, dead=False)
+                return Position(None, known=False, dead=False)
             lane, model, tenant, stand, state = map(_text, fields)
             rank: Any = self._client.zrank(waiting_key(self._scripts.key, tenant, stand, (lane, model)), name)
         except redis.RedisError:
             # A client that waits is not told of a broker that is away for a moment: its answer may still come.
-            return Place(None, known=True, dead=False)
-        return Place(None if rank is None else rank + 1, known=True, dead=state == "dead")
+            return Position(None, known=True, dead=False)
+        return Position(None if rank is None else rank + 1, known=True, dead=state == "dead")
 
     def _depths(self) -> dict[str, Counter[str]]:
         """By lane: how many wait, by stand."""

@@ -135,12 +135,12 @@ class Watchdog:
     def _end(self, job: OverdueJob) -> bool:
         """Give a job its end if nobody else will. The row was read before the queue is asked: what has ended in
         between is final, and takes no further move."""
-        place = self._queues.place_of(job.id)
-        if place.dead and job.status is not JobStatus.ACCEPTED:
+        position = self._queues.position_of(job.id)
+        if position.dead and job.status is not JobStatus.ACCEPTED:
             return self._record.move(job.id, JobEvent.ERRORED, finished_ms=now_ms(), error=EXHAUSTED)
         if job.status is not JobStatus.RUNNING:
             return self._attempts.expire(job.id)
-        return not place.known and self._record.move(job.id, JobEvent.ERRORED, finished_ms=now_ms(), error=LOST)
+        return not position.known and self._record.move(job.id, JobEvent.ERRORED, finished_ms=now_ms(), error=LOST)
 
     def _moves(self, reaped: Reaped) -> list[Callable[[], object]]:
         lost = [

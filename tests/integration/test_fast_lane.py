@@ -15,7 +15,7 @@ from celery import signals
 from qosqueue.broker.celery_app import INFER_TASK
 from qosqueue.broker.leases import receipt_of
 from qosqueue.errors import StoreUnavailable
-from qosqueue_workers.fast_lane import CLAIM_S
+from qosqueue_workers.fast_lane import RESERVED_S
 from tests.support import snapshots
 from tests.support.broker import MakeSettings
 from tests.support.eventually import eventually
@@ -97,12 +97,12 @@ def test_a_lane_that_died_leaves_everything_to_the_consumer(make_world: Any, mon
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("fast-lane")]
 
 
-def test_a_lane_that_hangs_loses_its_claim(make_world: Any) -> None:
+def test_a_lane_that_hangs_loses_its_models(make_world: Any) -> None:
     world = make_world(slots=1)
     with world.working():
         world.request("before")
         world.has_run("before")
-        # Whoever has the turn is held up for longer than the claim lasts.
+        # Whoever has the turn is held up for longer than the models are reserved.
         stuck = threading.Event()
         listen = world.table.listen
         world.table.listen = lambda who, models: (
@@ -111,7 +111,7 @@ def test_a_lane_that_hangs_loses_its_claim(make_world: Any) -> None:
         world.request("bait")  # ends the wait that is pending
         world.has_run("bait")
         world.request("after")
-        world.has_run("after", within_s=CLAIM_S + 5)
+        world.has_run("after", within_s=RESERVED_S + 5)
         stuck.set()
     assert world.engine.threads_of("after") != ["fast-lane"]
 
@@ -147,7 +147,7 @@ def test_what_comes_while_the_lane_closes_goes_back_to_its_place(
     with world.working():
         monkeypatch.setattr(world.table, "hold", closing)
         # The consumer must not take it up in this test.
-        world.table.claim(60)
+        world.table.reserve(60)
         world.request("late")
         eventually(lambda: not world.lane._threads[0].is_alive(), within_s=5)
         state = snapshots.of_redis(world.client, world.settings.group)

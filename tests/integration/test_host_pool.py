@@ -72,13 +72,56 @@ def test_tasks_without_a_tenant_are_a_flood_like_any_other_once_they_have_one(br
     assert "acme" in [delivery.task for delivery in picked if isinstance(delivery, Delivery)]
 
 
+def test_a_task_with_a_model_runs_where_it_is_served(broker: TcpBroker, tmp_path: Path) -> None:
+    app, began = make_app(broker.url), tmp_path / "began"
+    names = [f"x {number}" for number in range(4)]
+
+    def hold(name: str, **qos: Any) -> None:
+        app.signature("hold", args=(str(tmp_path), name)).apply_async(headers={"qos": qos} if qos else {})
+
+    with compat_worker(broker.url, pool="threads", slots=4):
+        for name in names:
+            hold(name, model="x")
+        (tmp_path / "plain.end").touch()
+        hold("plain")
+        eventually(lambda: _as_many(began, 1), within_s=10)
+        with compat_worker(broker.url, pool="prefork", slots=4, models={"x": 2}):
+            eventually(lambda: _as_many(began, 3), within_s=10)
+            # Both workers have free slots, and one more that serves the model would be too many.
+            (tmp_path / "later.end").touch()
+            hold("later")
+            assert eventually(lambda: _as_many(began, 4), within_s=10)[::3] == ["plain", "later"]
+            assert pool_of(Scripts(broker.client, GROUP), "x")["slots"] == 2
+            (tmp_path / "x 0.end").touch()
+            assert eventually(lambda: _as_many(began, 5), within_s=10)[4] == "x 2"
+            for name in names:
+                (tmp_path / f"{name}.end").touch()
+            eventually(lambda: _as_many(began, 6), within_s=10)
+    app.close()
+
+
+@pytest.mark.parametrize(
+    ("models", "acks_late", "told"),
+    [
+        ({"x": 0}, True, "models: x: expected a whole number from 1"),
+        ({"": 1}, True, "models: expected names of 1 to 128"),
+        ({"x": 1}, False, "models: expected task_acks_late"),
+    ],
+)
+def test_models_that_a_worker_cannot_keep_to_are_refused(models: dict[str, int], acks_late: bool, told: str) -> None:
+    app = Celery(set_as_current=False)
+    app.conf.task_acks_late = acks_late
+    with pytest.raises(ValueError, match=told):
+        configure(app, models=models)
+
+
 def _as_many(file: Path, lines: int) -> list[str]:
-    found = file.read_text().splitlines()
+    found = file.read_text().splitlines() if file.exists() else []
     return found if len(found) == lines else []
 
 
-def pool_of(scripts: Scripts) -> dict[str, int]:
-    found: Any = scripts.client.hgetall(f"{scripts.key}:pool:")
+def pool_of(scripts: Scripts, model: str = "") -> dict[str, int]:
+    found: Any = scripts.client.hgetall(f"{scripts.key}:pool:{model}")
     return {name.decode(): int(value) for name, value in found.items()}
 
 

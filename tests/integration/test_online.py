@@ -99,11 +99,12 @@ def test_a_request_that_waited_too_long_fails_and_leaves_the_queue(modelled: Roa
 
 
 def test_an_answer_that_has_begun_outlives_the_time_to_live(modelled: Road) -> None:
-    call = modelled.call(ttl_ms=1)
+    call = modelled.call(ttl_ms=500)
     pick(modelled)
     say(modelled, call, 1, ("started", STARTED))
     events = call.events(idle_s=0.05)
     assert isinstance(next(events), Started)
+    eventually(lambda: modelled.services.scripts.server_ms() > call._row["expires_ms"], within_s=5)
     assert [next(events) for _ in range(3)] == [Queued(None)] * 3
     say(modelled, call, 1, ("done", DONE))
     assert isinstance(next(events), Done)
@@ -127,7 +128,7 @@ def test_a_poisonous_request_fails_and_its_dead_letter_is_kept(modelled: Road) -
     *_, last = call.events(idle_s=0.02)
     assert isinstance(last, Failed)
     call.close()
-    assert modelled.services.queues.place_of(call.id).dead
+    assert modelled.services.queues.position_of(call.id).dead
 
 
 def test_what_was_answered_is_withdrawn_from_nobody(modelled: Road) -> None:

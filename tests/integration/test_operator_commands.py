@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from qosqueue.cli import app
-from qosqueue.errors import QosqueueError
+from qosqueue.errors import Conflict, QosqueueError
 from qosqueue.policy.lifecycle import JobStatus
 from qosqueue.policy.reference.message import Delivery, Reaped
 from qosqueue.policy.terms import TaskType
@@ -20,6 +20,7 @@ from qosqueue.service.audit import Audit
 from qosqueue.service.online import Failed
 from qosqueue.store.records import AuditEntry, Job
 from tests.support.eventually import eventually
+from tests.support.messages import submission
 from tests.support.road import Road
 
 PLACES = [("vip.light", "sim")]
@@ -124,8 +125,8 @@ def test_a_dead_letter_is_listed_and_runs_again(modelled: Road) -> None:
     assert (letter["task"], letter["lane"], letter["model"], letter["attempts"]) == (job.id, "vip.light", "sim", 3)
     assert letter["why"].startswith("attempts_exhausted: ")
     table = run("queue dead").stdout.splitlines()
-    assert table[0].split() == ["task", "lane", "model", "tenant", "attempts", "died", "why"]
-    assert table[1].split()[3] == "acme"
+    assert table[0].split() == ["task", "tag", "lane", "model", "tenant", "attempts", "died", "why"]
+    assert table[1].split()[1::3][:2] == [letter["tag"], "acme"]
     assert {lane["lane"]: lane["dead"] for lane in run_json("queue list")}["vip.light"] == 1
     assert run_json(f"job replay {job.id}") == {"task": job.id, "lane": "vip.light", "status": "queued"}
     entry = audited(modelled)
@@ -154,6 +155,28 @@ def test_dead_letters_are_forgotten_one_by_one_and_by_age(modelled: Road) -> Non
     assert audited(modelled).after == {"older_than_days": 0, "discarded": 2}
     assert run_json("queue dead") == []
     assert modelled.job(jobs[1]).status is JobStatus.FAILED, "its row keeps its error"
+
+
+def test_an_older_dead_letter_of_the_same_task_is_found_by_its_tag(modelled: Road) -> None:
+    job = modelled.submit()
+    kill(modelled, job)
+    scripts = modelled.services.scripts
+    (last,) = run_json("queue dead")
+    for tag in ("older", "newer"):
+        scripts.submit(**submission(tag, task="sent twice", model="sim"))
+    for _ in range(2):
+        found = pick(modelled)
+        assert found is not None
+        scripts.settle(tag=found.tag, fence=found.fence, outcome="dead")
+    refused = run("job replay older")
+    assert isinstance(refused.exception, Conflict)
+    assert "older is not the last message of sent twice" in str(refused.exception)
+    assert run_json("job discard older") == {"discarded": "sent twice"}
+    assert (audited(modelled).subject, audited(modelled).before["tag"]) == ("sent twice", "older")
+    assert {letter["tag"] for letter in run_json("queue dead")} == {"newer", last["tag"]}
+    assert run_json("job replay newer")["task"] == "sent twice"
+    assert run_json(f"job replay {last['tag']}")["task"] == job.id
+    assert modelled.job(job).status is JobStatus.QUEUED
 
 
 def test_a_replayed_job_ends_with_an_answer_from_a_worker(modelled: Road) -> None:

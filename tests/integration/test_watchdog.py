@@ -83,7 +83,7 @@ def test_the_last_lost_lease_fails_the_job_and_keeps_the_message(modelled: Road)
     assert failed.status is JobStatus.FAILED
     assert failed.error is not None
     assert (failed.error["status"], failed.error["code"]) == (500, "attempts_exhausted")
-    assert modelled.services.queues.place_of(job.id).dead
+    assert modelled.services.queues.position_of(job.id).dead
 
 
 def test_a_cancelled_job_whose_worker_died_is_cancelled(modelled: Road) -> None:
@@ -140,7 +140,7 @@ def test_a_row_whose_message_is_dead_fails_even_if_that_was_never_told(
     for _ in range(3):
         lose(modelled)
         eventually(lambda: scripts.reap(limit=9) != Reaped(), within_s=2)
-    assert modelled.services.queues.place_of(job.id).dead
+    assert modelled.services.queues.position_of(job.id).dead
     monkeypatch.setattr(module, "OVERDUE_AFTER_MS", 0)
     assert sweep(modelled, "overdue")["overdue"] == [job.id]
     failed = modelled.job(job)

@@ -55,6 +55,17 @@ def test_a_connection_that_was_closed_while_idle_is_opened_again(
     assert wire.exchange([("ECHO", "x")]) == [b"x"]
 
 
+def test_what_may_have_been_heard_in_part_is_not_sent_twice(
+    wire: Wire, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire_module, "FRESH_S", 60.0)
+    wire.exchange([("PING",)])
+    redis_client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    with pytest.raises(redis.ConnectionError):
+        wire.exchange([("INCR", "sent"), ("SET", "large", "x" * 100_000)])
+    assert wire.exchange([("INCR", "sent")]) == [1]
+
+
 def test_a_broker_that_is_away_is_told_at_once_and_one_that_is_back_is_used(own_broker: OwnBroker) -> None:
     wire = Wire(own_broker.client())
     wire.exchange([("PING",)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -132,11 +133,17 @@ def celery(
 
 @contextmanager
 def compat_worker(
-    url: str, *, pool: str = "prefork", slots: int = 2, queue: str = "celery", result_backend: str = ""
+    url: str,
+    *,
+    pool: str = "prefork",
+    slots: int = 2,
+    queue: str = "celery",
+    result_backend: str = "",
+    models: Mapping[str, int] | None = None,
 ) -> Iterator[Command]:
     """A stock worker of the app in tests/support/compat_app.py."""
     name = f"{pool}@compat" if queue == "celery" else f"{queue}@compat"
     arguments = ("worker", "-P", pool, "-c", f"{slots}", "-l", "INFO", "-n", name, "-Q", queue)
-    env = {"COMPAT_REDIS_URL": url, "COMPAT_RESULT_BACKEND": result_backend}
+    env = {"COMPAT_REDIS_URL": url, "COMPAT_RESULT_BACKEND": result_backend, "COMPAT_MODELS": json.dumps(models or {})}
     with celery(*arguments, app="tests.support.compat_app", env=env, ready=" ready.") as command:
         yield command
