@@ -163,6 +163,22 @@ def test_inspect(project: Project, held: Any) -> None:
     assert inspect.conf()["prefork@compat"]["worker_prefetch_multiplier"] == 1
 
 
+def test_inspect_tells_what_waits_for_its_eta_in_the_server(project: Project) -> None:
+    inspect = project.app.control.inspect(["prefork@compat"], timeout=5)
+    sent = [project.sign("add", 1, number).apply_async(countdown=60 - number) for number in range(2)]
+    elsewhere = project.sign("add", 1, 9).apply_async(countdown=60, queue=NOBODY)
+    told = inspect.scheduled()["prefork@compat"]
+    assert [(each["request"]["id"], each["request"]["args"]) for each in told] == [
+        (sent[1].id, [1, 1]),
+        (sent[0].id, [1, 0]),
+    ]
+    assert told[0]["eta"] < told[1]["eta"]
+    assert told[0]["request"]["delivery_info"]["routing_key"] == "celery"
+    for result in (*sent, elsewhere):
+        project.app.control.revoke(result.id)
+    eventually(lambda: inspect.scheduled() == {"prefork@compat": []}, within_s=5)
+
+
 def test_a_revoked_task_leaves_the_queue_at_once_and_whoever_waits_is_told(project: Project) -> None:
     results = [project.sign("add", number, 1).apply_async(queue=NOBODY) for number in range(4)]
     assert project.messages() == 4
