@@ -9,7 +9,6 @@ from celery.app.task import Context
 from celery.exceptions import WorkerLostError
 from celery.worker import state
 
-from qosqueue.broker import scheduled
 from qosqueue.broker.ends import Ends
 from qosqueue.broker.revocation import Revocation
 
@@ -24,8 +23,6 @@ class CelerySide:
     def __init__(self, app: Celery | None = None) -> None:
         self._app = app
         self.untold = Ends()
-
-        scheduled.register()
 
     def __json__(self) -> str:
         return type(self).__name__

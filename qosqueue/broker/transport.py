@@ -27,6 +27,7 @@ from kombu.utils.json import dumps, loads
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from qosqueue.broker import scheduled
 from qosqueue.broker.acknowledgement import QoS
 from qosqueue.broker.celery_side import CelerySide
 from qosqueue.broker.envelope import BATCH_WINDOW_MS, HEADER, instant_of
@@ -156,6 +157,7 @@ class Channel(stock.Channel):
 
     def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
         """Kombu's; the first consumer of a channel tells of its pool at once, not with its first sweep."""
+        scheduled.register()
         tag = super().basic_consume(queue, *args, **kwargs)
         if self.reaps and self._told_at < 0:
             self._tell_of_pool()
