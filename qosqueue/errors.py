@@ -40,7 +40,7 @@ class InvalidField(QosqueueError):
     """
 
     def __init__(self, field: str, expected: str, got: object) -> None:
-        shown = repr(got)
+        shown = "nothing" if got is None else repr(got)
         if len(shown) > 100:
             shown = f"{shown[:100]}… ({len(shown)} characters)"
         super().__init__(f"{field}: expected {expected}, got {shown}")

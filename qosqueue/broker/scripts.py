@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import Any, cast
 
 import redis
@@ -146,9 +147,9 @@ class Scripts:
 
     def limits(self) -> dict[str, Limit]:
         """Every limit by its name, also one that has ended."""
-        found = cast(Any, self.client.hgetall(f"{self.key}:limits"))
+        found = [cast(Any, self.client.hgetall(f"{self.key}:{hash_name}")) for hash_name in ("limits", "caps")]
         limits = {}
-        for name, told in found.items():
+        for name, told in chain.from_iterable(each.items() for each in found):
             most, _, until = told.partition(b":")
             limits[name.decode()] = Limit(int(most), int(until))
         return limits

@@ -16,7 +16,7 @@ from qosqueue.store.records import Job
 
 app = typer.Typer(help="Requests and what became of them.", no_args_is_help=True)
 
-COLUMNS = ("id", "tenant_id", "model", "task_type", "status", "priority", "routing_key", "attempts", "created_ms")
+COLUMNS = ("id", "tenant", "model", "task_type", "status", "priority", "routing_key", "attempts", "created_ms")
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="the job's id")]
 
@@ -40,19 +40,23 @@ def list_(
     """List the newest jobs."""
     with open_running() as services:
         tenant_id = None if tenant is None else services.accounts.get_tenant(tenant).id
-        rows = [asdict(job) for job in services.jobs.list(tenant_id, limit)]
+        jobs = services.jobs.list(tenant_id, limit)
+        names = {each.id: each.name for each in services.accounts.list_tenants()}
     if json:
-        print_json(rows)
+        print_json([asdict(job) for job in jobs])
     else:
-        print_table(rows, COLUMNS)
+        print_table([asdict(job) | {"tenant": names.get(job.tenant_id, job.tenant_id)} for job in jobs], COLUMNS)
 
 
 @app.command()
 def cancel(job_id: JobId, json: JsonOption = False) -> None:
     """Take a job out of the queue, or stop it if it runs."""
     with open_running() as services:
+        before = services.jobs.find(job_id)
         job = services.jobs.cancel_any(job_id, actor())
-    if not json and job.status not in TERMINAL:
+    if not json and before.status in TERMINAL:
+        print(f"nothing was cancelled: the job had {before.status} before", file=sys.stderr)
+    elif not json and job.status not in TERMINAL:
         print("told to stop; it ends within a moment", file=sys.stderr)
     _show(job, json)
 
@@ -113,7 +117,7 @@ def _show(job: Job, json: bool) -> None:
     if json:
         print_json(asdict(job))
         return
-    print_table([asdict(job)], COLUMNS)
+    print_table([asdict(job) | {"tenant": job.tenant_id}], COLUMNS)
     if job.error is not None:
         print(f"\nerror {job.error['code']}: {job.error['message']}")
     if job.result is not None:

@@ -11,6 +11,7 @@ from qosqueue.commands.context import actor
 from qosqueue.commands.output import JsonOption, print_json, print_table
 from qosqueue.commands.running import open_running
 from qosqueue.errors import InvalidField, NotFound
+from qosqueue.policy.reference.limits import tenant_limit
 from qosqueue.service.fields import one_of
 from qosqueue.service.limits import LimitView, limit_name
 from qosqueue.wiring import Services
@@ -160,4 +161,8 @@ def _tenant_names(services: Services) -> dict[str, str]:
 
 
 def _row(view: LimitView, tenants: dict[str, str]) -> dict[str, object]:
-    return asdict(view) | {"tenant": None if view.tenant is None else tenants.get(view.tenant, view.tenant)}
+    if view.tenant is None:
+        return asdict(view)
+    # Both as a person types them.
+    tenant = tenants.get(view.tenant, view.tenant)
+    return asdict(view) | {"tenant": tenant, "name": tenant_limit(tenant)}

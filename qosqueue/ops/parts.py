@@ -14,14 +14,11 @@ from dataclasses import asdict
 
 from qosqueue.broker import embedded
 from qosqueue.ops.child import describe_end, ends_with_parent, spawn
-from qosqueue.ops.supervise import Part, StartFailed
+from qosqueue.ops.supervise import WEB_CUTS_AFTER_S, WORKER_GRACE_S, Part, StartFailed
 from qosqueue.settings import PREFIX, Settings
 from qosqueue.store.records import Model
 
 CHECK_WITHIN_S = 60.0
-WORKER_GRACE_S = 30.0
-# A request that is still open after this long is cut; its attempt runs on until the worker's grace ends.
-WEB_CUTS_AFTER_S = 25
 WEB_GRACE_S = 30.0
 WORKER_CLASS = "qosqueue_web.server.Worker"
 LISTEN_BACKLOG = 1024

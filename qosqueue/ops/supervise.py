@@ -18,9 +18,12 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 HEALTHY_AFTER_S = 60.0
 LOOK_EVERY_S = 1.0
+# A request that is open so long after a stop was asked for is cut; its attempt runs on until the worker's grace ends.
+WEB_CUTS_AFTER_S = 25
+WORKER_GRACE_S = 30.0
 STOPPING = (
-    "stopping: waiting for running requests, up to 30 s, and for running jobs, up to 30 s more "
-    "(Ctrl-C again ends them now)"
+    f"stopping: waiting for running requests, up to {WEB_CUTS_AFTER_S} s, and for running jobs, up to"
+    f" {WORKER_GRACE_S:g} s more (Ctrl-C again ends them now)"
 )
 
 # Waits at most so many seconds; the number of times that a stop was asked for so far.

@@ -124,13 +124,16 @@ class DeadLetters:
         return letter
 
     def discard_older(self, days: int, *, actor: str) -> int:
-        """Forget those that died so many days ago or before; how many. Leaves one audit entry for all of them."""
+        """Forget those that died so many days ago or before; how many. Leaves one audit entry for all of
+        them, if there were any."""
         if days < 0:
             raise InvalidField("older_than_days", "a whole number from 0", days)
         until_ms = self._scripts.server_ms() - days * DAY_MS
         discarded = 0
         while tags := self._died_until(until_ms):
             discarded += sum(map(self._discarded, tags))
+        if not discarded:
+            return 0
         with self._store.session() as session:
             after = {"older_than_days": days, "discarded": discarded}
             audit.append(session, actor=actor, action="queue.discard", subject="dead letters", before=None, after=after)

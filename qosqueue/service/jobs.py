@@ -62,7 +62,9 @@ class Jobs:
             )
             raise
         try:
-            self._record.move(row["id"], JobEvent.ENQUEUED, queued_ms=queued_ms)
+            if not self._record.move(row["id"], JobEvent.ENQUEUED, queued_ms=queued_ms):
+                # A worker was quicker: its move stands, and the instant is still known.
+                self._record.note(row["id"], queued_ms=queued_ms)
             return self.find(row["id"])
         except StoreUnavailable as error:
             # Recorded and queued: it is accepted, and the worker's own move does without this one.

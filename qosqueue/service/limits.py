@@ -53,9 +53,8 @@ def limit_name(*, lane: str | None = None, model: str | None = None, tenant: str
         return lane_limit(lane) if model is None else place_limit(lane, model)
     if tenant is None and model is not None:
         return model_limit(model)
-    given = {"lane": lane, "model": model, "tenant": tenant}
-    got = {field: value for field, value in given.items() if value is not None}
-    raise InvalidField("name", "a lane, a model, both, or a tenant", got)
+    given = "a tenant and a lane or model" if tenant is not None else None
+    raise InvalidField("name", "a lane, a model, both, or a tenant alone", given)
 
 
 class Limits:

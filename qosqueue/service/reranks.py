@@ -47,11 +47,14 @@ class Reranks:
             checked_whole("priority", priority, *_priorities_of(lane))
         if budget_ms is not None:
             checked_whole("budget_ms", budget_ms, 1, MAX_BUDGET_MS)
-        if (boost is None) != (boost_s is None):
-            raise InvalidField("boost", "a boost and for how long, or neither", {"boost": boost, "boost_s": boost_s})
+        if boost_s is not None:
+            checked_whole("boost_s", boost_s, 0, LONGEST_BOOST_S)
         if boost is not None:
             checked_whole("boost", boost, *ANY_PRIORITY)
-            checked_whole("boost_s", boost_s, 0, LONGEST_BOOST_S)
+            if boost_s is None:
+                raise InvalidField("boost_s", "for how long the boost counts, in seconds", None)
+        elif boost_s:
+            raise InvalidField("boost", "a priority, 0 to 9, for that time", None)
         given = {"priority": priority, "budget_ms": budget_ms, "boost": boost, "boost_s": boost_s}
         after = {field: value for field, value in given.items() if value is not None}
         if not after:
@@ -61,7 +64,12 @@ class Reranks:
             session.flush()
             try:
                 moved = self._scripts.rerank(
-                    task=task, priority=priority, budget_ms=budget_ms, boost=boost, boost_ms=1000 * (boost_s or 0)
+                    task=task,
+                    priority=priority,
+                    budget_ms=budget_ms,
+                    # A boost of no time ends the one that there is; which priority it names says nothing then.
+                    boost=0 if boost_s == 0 else boost,
+                    boost_ms=1000 * (boost_s or 0),
                 )
             except redis.RedisError as error:
                 raise BrokerUnavailable(f"the broker did not move the message: {error}") from error
@@ -88,7 +96,8 @@ class Reranks:
                 raise NotFound(f"no job {task!r}")
             raise Conflict(f"job {task} is {status}: only what waits can be moved")
         if state != State.QUEUED:
-            raise Conflict(f"{task} is {state}: only what waits can be moved")
+            told = "running" if state == State.LEASED else "a dead letter"
+            raise Conflict(f"job {task} is {told}: only what waits can be moved")
         return str(lane)
 
 

@@ -64,6 +64,12 @@ class JobRecord:
         with self._store.session() as session:
             return bool(session.connection().execute(statement).rowcount)
 
+    def note(self, job_id: str, **columns: Any) -> None:
+        """Set `columns` of a job that nothing was noted of yet, whatever its status is."""
+        unknown = (getattr(JobRow, name).is_(None) for name in columns)
+        with self._store.session() as session:
+            session.execute(update(JobRow).where(JobRow.id == job_id, *unknown).values(**columns))
+
     def expires_ms(self, job_id: str) -> int | None:
         """When the job's time to live ends (ms since the epoch)."""
         with self._store.session() as session:

@@ -77,6 +77,18 @@ def test_wrong_job_field_is_named(client: FlaskClient, auth: dict[str, str], wro
     assert error_of(client.post("/v1/jobs", json={"body": CHAT, **wrong}, headers=auth), 400)["param"] == param
 
 
+@pytest.mark.parametrize("field", ["latency_budget_ms", "deadline_ms"])
+@pytest.mark.parametrize("wrong", [-5, "fast", "100", 1.5, 10**12])
+def test_a_wrong_time_is_told_unit_and_range(client: FlaskClient, auth: dict[str, str], field: str, wrong: Any) -> None:
+    error = error_of(client.post("/v1/jobs", json={"body": CHAT, field: wrong}, headers=auth), 400)
+    assert error["message"].startswith(f"{field}: expected a whole number of milliseconds from 1 to ")
+
+
+def test_an_unknown_model_of_a_job_is_named_where_it_stands(client: FlaskClient, auth: dict[str, str]) -> None:
+    answer = client.post("/v1/jobs", json={"body": {**CHAT, "model": "nope"}}, headers=auth)
+    assert error_of(answer, 404)["param"] == "body.model"
+
+
 @pytest.mark.parametrize("value", ["-1", "0", "1.5", "abc", "86400001", "9" * 500, ""])
 def test_wrong_latency_header_is_named(client: FlaskClient, auth: dict[str, str], value: str) -> None:
     headers = {**auth, "X-Latency-Budget-Ms": value}

@@ -56,6 +56,22 @@ def test_the_row_is_committed_before_the_message_is_queued(modelled: Road) -> No
     assert (job.status, job.queued_ms is not None) == (JobStatus.QUEUED, True)
 
 
+class Quick(Watching):
+    """A publisher whose message a worker begins before anything else is noted."""
+
+    def publish(self, request_id: str, *_: Any) -> None:
+        assert self._road.services.attempts.begin(request_id, 1, "w") is not None
+
+
+def test_a_job_knows_when_it_was_queued_although_a_worker_was_quicker(modelled: Road) -> None:
+    job = jobs_with(modelled, Quick(modelled)).submit(modelled.tenant, modelled.request())
+    assert not isinstance(job, Refusal)
+    assert job.status is JobStatus.RUNNING
+    assert job.queued_ms is not None
+    assert job.started_ms is not None
+    assert job.created_ms <= job.queued_ms <= job.started_ms
+
+
 def test_a_job_that_the_broker_did_not_take_is_rejected_and_never_runs(modelled: Road) -> None:
     """Even if only the answer was lost: the worker that gets the message finds the row final."""
     publisher = Watching(modelled, BrokerUnavailable("gone"))

@@ -211,7 +211,7 @@ def test_what_waits_is_moved(modelled: Road) -> None:
     assert (row.priority, row.latency_budget_ms, row.latency_class) == (0, 60_000, "low")
     assert (audited(modelled).action, audited(modelled).after) == ("job.rerank", changes)
     assert run_json(f"job rerank {first.id} --boost 9 --boost-s 60")["boost"] == 9
-    assert run(f"job rerank {first.id} --boost 9 --boost-s 0").stdout == f"moved: {first.id} (boost 9, boost_s 0)\n"
+    assert run(f"job rerank {first.id} --boost-s 0").stdout == f"moved: {first.id} (boost_s 0)\n"
     found = pick(modelled)
     assert found is not None
     assert found.task == second.id
@@ -256,10 +256,15 @@ def test_a_request_that_somebody_waits_for_is_not_replayed(modelled: Road) -> No
         ("job rerank job_0 --priority 1", 1, "no job 'job_0'"),
         ("job rerank {queued}", 2, "expected --priority, --budget-ms or --boost"),
         ("job rerank {queued} --priority 3", 2, "priority: expected a whole number from 0 to 2, got 3"),
-        ("job rerank {queued} --boost 1", 2, "boost: expected a boost and for how long"),
+        (
+            "job rerank {queued} --boost 1",
+            2,
+            "boost_s: expected for how long the boost counts, in seconds, got nothing",
+        ),
+        ("job rerank {queued} --boost-s 5", 2, "boost: expected a priority, 0 to 9, for that time, got nothing"),
         ("job rerank {queued} --boost 10 --boost-s 1", 2, "boost: expected a whole number from 0 to 9, got 10"),
         ("job rerank {queued} --budget-ms 0", 2, "budget_ms: expected a whole number from 1"),
-        ("job rerank {running} --priority 1", 1, "is leased: only what waits can be moved"),
+        ("job rerank {running} --priority 1", 1, "is running: only what waits can be moved"),
         ("job rerank {ended} --priority 1", 1, "is cancelled: only what waits can be moved"),
     ],
 )

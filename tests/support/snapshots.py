@@ -72,6 +72,7 @@ def of_reference(queue: ReferenceQueue) -> Snapshot:
         f"pool:{model}": {field.name: str(getattr(terms, field.name)) for field in fields(terms)}
         for model, terms in standing.pools.items()
     }
+    told_limits = {name: f"{limit.most}:{limit.until}" for name, limit in limits.limits.items()}
     hashes: dict[str, dict[str, Any]] = {
         "tasks": queue.tasks,
         "depth": {_row(row): depth for row, depth in rows.depth.items()},
@@ -81,7 +82,8 @@ def of_reference(queue: ReferenceQueue) -> Snapshot:
             name: f"{s.contract_q10}:{'' if s.allowance_q10 is None else s.allowance_q10}:{s.steepness_q10}"
             for name, s in claims.shares.items()
         },
-        "limits": {name: f"{limit.most}:{limit.until}" for name, limit in limits.limits.items()},
+        "limits": {name: told for name, told in told_limits.items() if not name.startswith("t:")},
+        "caps": {name: told for name, told in told_limits.items() if name.startswith("t:")},
         "running": limits.running,
         "credit": standing.credit,
         "bias": {_pair(*account): bias for account, bias in queue.bias.items()},

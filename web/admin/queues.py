@@ -18,7 +18,7 @@ from qosqueue.store.clock import now_ms
 
 POLL_MS = 2_000
 # Two heartbeats missed; after three the registry has forgotten the replica.
-SILENT_AFTER_MS = 10_000
+SILENT_AFTER_MS = 6_000
 
 
 def mount(pages: Blueprint, queues: Queues) -> None:

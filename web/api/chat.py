@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, g, request
@@ -44,7 +44,7 @@ def too_long_for(catalog: Catalog, body: ChatBody, param: str = "") -> Refusal |
     """Why this chat can be refused at the door: an unknown model, or a prompt that fits in no way. Else None."""
     model = find_model(catalog, body.model)
     if isinstance(model, Refusal):
-        return model
+        return replace(model, param=f"{param}{model.param}")
     if body.cannot_fit(model.context_tokens):
         message = f"the prompt is longer than the model's context of {model.context_tokens} tokens"
         return Refusal(400, "context_length_exceeded", message, f"{param}messages")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from qosqueue.policy.terms import MAX_BUDGET_MS
 
@@ -20,9 +22,30 @@ BYTES_PER_TOKEN = 4
 # No tokenizer in use packs more than this many bytes of ordinary text in a token on average.
 MOST_BYTES_PER_TOKEN = 16
 
+
+def _whole_ms(most: int) -> WrapValidator:
+    """Whatever is no whole number of ms from 1 to `most` is told all of that at once."""
+
+    def check(value: Any, handler: Callable[[Any], int]) -> int:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            told = f"expected a whole number of milliseconds from 1 to {most}"
+            raise PydanticCustomError("milliseconds", "{told}", {"told": told}) from error
+
+    return WrapValidator(check)
+
+
 ModelName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
 BudgetMs = Annotated[
-    int, Field(ge=1, le=MAX_BUDGET_MS, description="the answer should begin within so many milliseconds")
+    int,
+    Field(ge=1, le=MAX_BUDGET_MS, description="the answer should begin within so many milliseconds"),
+    _whole_ms(MAX_BUDGET_MS),
+]
+DeadlineMs = Annotated[
+    int,
+    Field(ge=1, le=MAX_TTL_MS, description="milliseconds from now after which nobody wants the answer"),
+    _whole_ms(MAX_TTL_MS),
 ]
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
@@ -138,9 +161,7 @@ class JobBody(Strict):
     body: ChatBody
     task_type: Literal["async", "batch"] = "async"
     latency_budget_ms: BudgetMs | None = None
-    deadline_ms: int | None = Field(
-        default=None, ge=1, le=MAX_TTL_MS, description="milliseconds from now after which nobody wants the answer"
-    )
+    deadline_ms: DeadlineMs | None = None
     metadata: Metadata | None = None
 
 

@@ -41,6 +41,10 @@ local function pair(first, second) return #first .. ':' .. first .. ':' .. secon
 -- A place is pair(lane, model), a row a stand and a place.
 local function bell_key(place) return P .. 'bell:' .. place end
 
+-- Limits of tenants (caps) and of places stand apart: tenants may be thousands, every pick looks up the names of all its
+-- places, and a hash of up to 128 fields is searched from its start for each.
+local function limits_key(name) return P .. (string.sub(name, 1, 2) == 't:' and 'caps' or 'limits') end
+
 local function lane_and_model(place)
   local length, rest = string.match(place, '^(%d+):(.*)$')
   return string.sub(rest, 1, length), string.sub(rest, length + 2)

@@ -165,7 +165,7 @@ end
 local function end_limits(now, limit)
   for _, name in ipairs(up_to('ends', now, limit)) do
     call('ZREM', P .. 'ends', name)
-    call('HDEL', P .. 'limits', name)
+    call('HDEL', limits_key(name), name)
     let_begin(name)
   end
 end

@@ -7,8 +7,8 @@
 -- messages passed over, are bounded. What has expired is left to reap, which tells of it.
 assert(#ARGV == 5 + ARGV[5], 'dispatch takes as many places as it is told')
 local now, lease_ms, warm = clock(), number_at(2, 0, C.LONGEST_MS), number_at(4, 0, tonumber(ARGV[5]))
-local limited = call('EXISTS', P .. 'limits') == 1
-if limited then end_limits(now, C.DUE_PER_PICK) end
+local limited, capped = call('EXISTS', P .. 'limits') == 1, call('EXISTS', P .. 'caps') == 1
+if limited or capped then end_limits(now, C.DUE_PER_PICK) end
 move_due(now, C.DUE_PER_PICK)
 
 local asked = {waits_key('relegated'), waits_key('batch')}
@@ -18,11 +18,12 @@ local some = {live = true, relegated = waits[1], batch = waits[2]}
 
 local passed_over, outdated = 0, false  -- whether fewer wait than was said above
 
--- Of these names, those under which a limit lets nothing more begin. Nothing begins during a pick: each is looked up once.
+-- Of these names, all of places or one of a tenant, those under which a limit lets nothing more begin. Nothing begins
+-- during a pick: each is looked up once.
 local reached = {}
 
 local function look_up(names)
-  local limits, in_force, mosts = call('HMGET', P .. 'limits', unpack(names)), {}, {}
+  local limits, in_force, mosts = call('HMGET', limits_key(names[1]), unpack(names)), {}, {}
   for index, name in ipairs(names) do
     local most, until_ms = string.match(limits[index] or '', '^(%d+):(%d+)$')
     reached[name] = false
@@ -37,7 +38,7 @@ local function look_up(names)
 end
 
 local function is_at_limit(tenant)
-  if not limited then return false end
+  if not capped then return false end
   local name = 't:' .. tenant
   if reached[name] == nil then look_up({name}) end
   return reached[name]

@@ -5,9 +5,9 @@
 assert(#ARGV == 4, 'limit takes 4 arguments')
 local now, name, most, length = clock(), ARGV[2], number_at(3, 0, C.LONGEST_MS, true), number_at(4, 0, C.LONGEST_MS)
 if not most then
-  call('HDEL', P .. 'limits', name)
+  call('HDEL', limits_key(name), name)
 else
-  call('HSET', P .. 'limits', name, ARGV[3] .. ':' .. (length > 0 and whole(now + length) or '0'))
+  call('HSET', limits_key(name), name, ARGV[3] .. ':' .. (length > 0 and whole(now + length) or '0'))
 end
 if most and length > 0 then
   call('ZADD', P .. 'ends', now + length, name)
