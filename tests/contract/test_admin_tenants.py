@@ -9,11 +9,11 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from qosqueue.policy.lifecycle import JobStatus
-from qosqueue.policy.terms import TaskType, Tier
-from qosqueue.store.records import Job, Role
+from qosqueue.policy.terms import Tier
+from qosqueue.store.records import Role
 from qosqueue.store.tables import KeyRow, TenantRow
 from tests.support.admin_site import Site, post, site_fixture  # noqa: F401
+from tests.support.failed_job import failed_job
 
 FORM = {
     "name": "acme",
@@ -188,7 +188,7 @@ def test_a_viewer_gets_no_form_that_he_may_not_send(site: Site) -> None:
 
 def test_markup_in_a_job_is_text(site: Site, client: FlaskClient) -> None:
     tenant = site.accounts.create_tenant("acme", Tier.VIP, actor="system:test")
-    site.jobs.found = [job(tenant.id, index) for index in range(50)]
+    site.jobs.found = [failed_job(tenant.id, index, MARKUP) for index in range(50)]
     html = client.get(f"/admin/tenants/{tenant.id}/jobs").text
     assert "<script>alert" not in html
     assert "<img src=x" not in html
@@ -199,35 +199,3 @@ def test_markup_in_a_job_is_text(site: Site, client: FlaskClient) -> None:
 def test_a_tenant_without_jobs_says_so(site: Site, client: FlaskClient) -> None:
     tenant = site.accounts.create_tenant("acme", Tier.VIP, actor="system:test")
     assert "No job here" in client.get(f"/admin/tenants/{tenant.id}/jobs").text
-
-
-def job(tenant_id: str, index: int) -> Job:
-    """A failed job with markup in every text that a stranger can choose."""
-    return Job(
-        id=f"job_{index:024x}",
-        tenant_id=tenant_id,
-        model=MARKUP,
-        endpoint="/v1/jobs",
-        task_type=TaskType.ASYNC,
-        status=JobStatus.FAILED,
-        priority=4,
-        routing_key="standard.light",
-        latency_class="low",
-        latency_budget_ms=60_000,
-        cost_tokens=10,
-        body={},
-        details={},
-        result=None,
-        error={"message": MARKUP, "code": "engine_error"},
-        attempts=1,
-        fence=1,
-        worker=None,
-        prompt_tokens=None,
-        completion_tokens=None,
-        created_ms=1_700_000_000_000,
-        expires_ms=1_700_000_060_000,
-        queued_ms=None,
-        started_ms=None,
-        first_token_ms=None,
-        finished_ms=None,
-    )

@@ -14,6 +14,7 @@ from werkzeug.serving import make_server
 from qosqueue.policy.terms import Tier
 from qosqueue.store.records import Role
 from tests.support.admin_site import PASSWORD, Site, site_fixture  # noqa: F401
+from tests.support.failed_job import failed_job
 from tests.support.fake_queues import lane, replica
 
 ARGUMENTS = [
@@ -110,6 +111,19 @@ def test_a_tenant_is_made_seen_and_given_a_key(page: Page, site: Site) -> None:
     expect(page.get_by_role("row", name="acme")).to_contain_text("600")
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+
+
+def test_why_a_job_failed_can_be_read_without_scrolling(page: Page, site: Site) -> None:
+    tenant = site.accounts.create_tenant("acme", Tier.VIP, actor="system:test")
+    why = "Every attempt ended with the loss of its worker; the job is kept as a dead letter."
+    site.jobs.found = [failed_job(tenant.id, index, why, model="smollm2") for index in range(3)]
+    log_in(page, site)
+    page.goto(f"/admin/tenants/{tenant.id}/jobs")
+    told = page.get_by_role("cell", name=why).first
+    box = told.bounding_box()
+    assert box is not None
+    assert box["height"] < 60, "in one line, or two"
+    assert told.evaluate("cell => cell.closest('.table').scrollWidth <= cell.closest('.table').clientWidth")
 
 
 def test_the_page_of_queues_follows_by_itself(page: Page, site: Site) -> None:
