@@ -308,6 +308,23 @@ def test_the_last_lost_attempt_is_kept_dead_can_be_replayed_and_taken_out() -> N
     assert queue.messages == queue.tasks == {}
 
 
+def test_what_is_unknown_answers_zero() -> None:
+    queue = ReferenceQueue()
+    assert queue.withdraw(task="task-t") == queue.replay(NOW, task="task-t") == queue.discard(tag="t") == 0
+    assert queue.rerank(NOW, task="task-t", priority=1) == 0
+
+
+def test_a_dead_letter_can_be_taken_back() -> None:
+    queue = ReferenceQueue()
+    submit(queue, NOW, "t")
+    delivery = pick(queue, NOW)
+    assert delivery is not None
+    assert queue.settle(NOW, tag="t", fence=delivery.fence, outcome="dead") == 1
+    assert queue.withdraw(task="task-t") == 1
+    assert queue.messages == queue.tasks == {}
+    assert len(queue.dead) == 0
+
+
 def test_a_known_tag_is_queued_once_and_a_newer_message_owns_the_task() -> None:
     queue = ReferenceQueue()
     submit(queue, NOW, "t")
