@@ -12,6 +12,7 @@ from typing import Any, cast
 from celery.exceptions import InvalidTaskError
 from celery.worker import control
 from celery.worker.request import Request
+from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.utils.json import loads
 
 from qosqueue.broker.scripts import Scripts
@@ -39,8 +40,8 @@ def scheduled(state: Any, **_: Any) -> list[dict[str, Any]]:
         message = consumer.channel.Message(payload, channel=consumer.channel, accept=consumer.accept)
         try:
             request = Request(message, app=state.app, hostname=state.hostname)
-        except (KeyError, InvalidTaskError):
-            continue  # no task of this worker's app
+        except (KeyError, InvalidTaskError, ContentDisallowed, DecodeError):
+            continue  # no task of this worker's app, or none that it could read
         eta = request.eta.isoformat() if request.eta else None
         told.append({"eta": eta, "priority": TIMER_PRIORITY, "request": request.info()})
     return told

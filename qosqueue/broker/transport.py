@@ -157,6 +157,7 @@ class Channel(stock.Channel):
 
     def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
         """Kombu's; the first consumer of a channel tells of its pool at once, not with its first sweep."""
+        # Here, and not when the module is imported: only who consumes can be a worker that is asked.
         scheduled.register()
         tag = super().basic_consume(queue, *args, **kwargs)
         if self.reaps and self._told_at < 0:

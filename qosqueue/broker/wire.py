@@ -45,8 +45,9 @@ class Wire:
             except redis.ConnectionError:
                 if len(packed) > 1:
                     raise
-                # It was closed while it was idle. One piece, smaller than any socket's buffer, goes out whole or not at
-                # all: nobody heard. Of several, some may have been carried out. A server that is away fails again.
+                # It was closed while it was idle. One piece is one command, which is carried out only if it was heard
+                # whole, or a few of 6 kB together, which an empty buffer takes whole: nobody heard. Of several pieces
+                # some may have been carried out. A server that is away fails again.
                 connection.send_packed_command(packed, check_health=False)
             return [answer_of(connection) for _ in commands]
         except BaseException:

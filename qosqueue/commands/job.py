@@ -10,7 +10,7 @@ import typer
 
 from qosqueue.commands.context import USAGE, actor, failure
 from qosqueue.commands.output import JsonOption, print_json, print_table
-from qosqueue.commands.running import open_running
+from qosqueue.commands.running import open_running, tenant_names
 from qosqueue.policy.lifecycle import TERMINAL
 from qosqueue.store.records import Job
 
@@ -27,8 +27,8 @@ DeadId = Annotated[str, typer.Argument(metavar="ID", help="the job's id, or the 
 def get(job_id: JobId, json: JsonOption = False) -> None:
     """Show one job."""
     with open_running() as services:
-        job = services.jobs.find(job_id)
-    _show(job, json)
+        job, names = services.jobs.find(job_id), tenant_names(services)
+    _show(job, names, json)
 
 
 @app.command("list")
@@ -41,11 +41,11 @@ def list_(
     with open_running() as services:
         tenant_id = None if tenant is None else services.accounts.get_tenant(tenant).id
         jobs = services.jobs.list(tenant_id, limit)
-        names = {each.id: each.name for each in services.accounts.list_tenants()}
+        names = tenant_names(services)
     if json:
         print_json([asdict(job) for job in jobs])
     else:
-        print_table([asdict(job) | {"tenant": names.get(job.tenant_id, job.tenant_id)} for job in jobs], COLUMNS)
+        print_table([_row(job, names) for job in jobs], COLUMNS)
 
 
 @app.command()
@@ -53,12 +53,12 @@ def cancel(job_id: JobId, json: JsonOption = False) -> None:
     """Take a job out of the queue, or stop it if it runs."""
     with open_running() as services:
         before = services.jobs.find(job_id)
-        job = services.jobs.cancel_any(job_id, actor())
+        job, names = services.jobs.cancel_any(job_id, actor()), tenant_names(services)
     if not json and before.status in TERMINAL:
-        print(f"nothing was cancelled: the job had {before.status} before", file=sys.stderr)
+        print(f"nothing was cancelled: the job was {before.status} before", file=sys.stderr)
     elif not json and job.status not in TERMINAL:
         print("told to stop; it ends within a moment", file=sys.stderr)
-    _show(job, json)
+    _show(job, names, json)
 
 
 @app.command()
@@ -113,11 +113,15 @@ def rerank(
         print(f"moved: {job_id} ({', '.join(f'{field} {value}' for field, value in moved.items())})")
 
 
-def _show(job: Job, json: bool) -> None:
+def _row(job: Job, names: dict[str, str]) -> dict[str, object]:
+    return asdict(job) | {"tenant": names.get(job.tenant_id, job.tenant_id)}
+
+
+def _show(job: Job, names: dict[str, str], json: bool) -> None:
     if json:
         print_json(asdict(job))
         return
-    print_table([asdict(job) | {"tenant": job.tenant_id}], COLUMNS)
+    print_table([_row(job, names)], COLUMNS)
     if job.error is not None:
         print(f"\nerror {job.error['code']}: {job.error['message']}")
     if job.result is not None:

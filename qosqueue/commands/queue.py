@@ -9,7 +9,7 @@ import typer
 
 from qosqueue.commands.context import actor
 from qosqueue.commands.output import JsonOption, print_json, print_table
-from qosqueue.commands.running import open_running
+from qosqueue.commands.running import open_running, tenant_names
 from qosqueue.errors import InvalidField, NotFound
 from qosqueue.policy.reference.limits import tenant_limit
 from qosqueue.service.fields import one_of
@@ -69,7 +69,7 @@ def limit(
     with open_running() as services:
         named = _name(services, name, lane, model, tenant)
         view = services.limits.set(named, most, actor=actor(), for_s=for_s)
-        names = _tenant_names(services)
+        names = tenant_names(services)
     if json:
         print_json(asdict(view))
     else:
@@ -81,7 +81,7 @@ def limits(json: JsonOption = False) -> None:
     """List the limits in force, tenants' caps too, and how many run under each."""
     with open_running() as services:
         views = services.limits.list()
-        names = _tenant_names(services)
+        names = tenant_names(services)
     if json:
         print_json([asdict(view) for view in views])
     else:
@@ -118,7 +118,7 @@ def dead(
     """
     with open_running() as services:
         letters = services.dead_letters.list(limit)
-        names = _tenant_names(services)
+        names = tenant_names(services)
     if json:
         print_json([asdict(letter) for letter in letters])
     else:
@@ -154,10 +154,6 @@ def _name(services: Services, name: str | None, lane: str | None, model: str | N
         raise NotFound(f"no model {model!r}")
     tenant_id = None if tenant is None else services.accounts.get_tenant(tenant).id
     return limit_name(lane=lane, model=model, tenant=tenant_id)
-
-
-def _tenant_names(services: Services) -> dict[str, str]:
-    return {tenant.id: tenant.name for tenant in services.accounts.list_tenants()}
 
 
 def _row(view: LimitView, tenants: dict[str, str]) -> dict[str, object]:

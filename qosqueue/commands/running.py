@@ -31,3 +31,8 @@ def open_running() -> Iterator[Services]:
     finally:
         services.redis.close()
         services.store.close()
+
+
+def tenant_names(services: Services) -> dict[str, str]:
+    """The names by which people know tenants, by id."""
+    return {tenant.id: tenant.name for tenant in services.accounts.list_tenants()}

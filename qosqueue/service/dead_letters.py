@@ -7,7 +7,6 @@ time to live.
 
 from __future__ import annotations
 
-import builtins
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -124,28 +123,26 @@ class DeadLetters:
         return letter
 
     def discard_older(self, days: int, *, actor: str) -> int:
-        """Forget those that died so many days ago or before; how many. Leaves one audit entry for all of
-        them, if there were any."""
+        """Forget those that died so many days ago or before; how many. If there are any, an audit entry comes first."""
         if days < 0:
             raise InvalidField("older_than_days", "a whole number from 0", days)
-        until_ms = self._scripts.server_ms() - days * DAY_MS
-        discarded = 0
-        while tags := self._died_until(until_ms):
-            discarded += sum(map(self._discarded, tags))
-        if not discarded:
-            return 0
-        with self._store.session() as session:
-            after = {"older_than_days": days, "discarded": discarded}
-            audit.append(session, actor=actor, action="queue.discard", subject="dead letters", before=None, after=after)
-        return discarded
-
-    def _died_until(self, until_ms: int) -> builtins.list[str]:
-        """Tags of some of the oldest."""
+        dead = f"{self._key}:dead"
         try:
-            tags = cast(Any, self._client.zrangebyscore(f"{self._key}:dead", "-inf", until_ms, start=0, num=MANY))
+            until_ms = self._scripts.server_ms() - days * DAY_MS
+            found = cast(Any, self._client.zcount(dead, "-inf", until_ms))
+            if not found:
+                return 0
+            with self._store.session() as session:
+                after = {"older_than_days": days, "found": found}
+                audit.append(
+                    session, actor=actor, action="queue.discard", subject="dead letters", before=None, after=after
+                )
+            discarded = 0
+            while tags := cast(Any, self._client.zrangebyscore(dead, "-inf", until_ms, start=0, num=MANY)):
+                discarded += sum(self._discarded(tag.decode()) for tag in tags)
         except redis.RedisError as error:
-            raise BrokerUnavailable(f"dead letters cannot be read: {error}") from error
-        return [tag.decode() for tag in tags]
+            raise BrokerUnavailable(f"the broker did not answer: {error}; try again") from error
+        return discarded
 
     def _discarded(self, tag: str) -> bool:
         try:

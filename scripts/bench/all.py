@@ -31,7 +31,6 @@ from scripts.generated_block import with_block
 
 PICTURES = REPOSITORY / "docs" / "pictures"
 LARGEST_PICTURE_BYTES = 200_000
-DURATION = "All of it, with --real, takes about two hours on two cores; --quick a fifth of that."
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -118,7 +117,7 @@ def _keep_picture(drawn: Path, name: str) -> None:
 
 
 def _options(given: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make bench-all", description=__doc__.split("\n")[0], epilog=DURATION)
+    parser = argparse.ArgumentParser(prog="make bench-all", description=__doc__.split("\n")[0])
     known = {bench.name: bench for bench in CATALOG if bench.there}
     parser.add_argument("--quick", action="store_true", help="smaller trials; the rows say so in their command")
     parser.add_argument("--only", help=f"names with commas between, * for any part, of: {', '.join(known)}")

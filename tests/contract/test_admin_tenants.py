@@ -13,7 +13,7 @@ from qosqueue.policy.terms import Tier
 from qosqueue.store.records import Role
 from qosqueue.store.tables import KeyRow, TenantRow
 from tests.support.admin_site import Site, post, site_fixture  # noqa: F401
-from tests.support.failed_job import failed_job
+from tests.support.jobs import failed_job
 
 FORM = {
     "name": "acme",

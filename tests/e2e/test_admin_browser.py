@@ -14,8 +14,8 @@ from werkzeug.serving import make_server
 from qosqueue.policy.terms import Tier
 from qosqueue.store.records import Role
 from tests.support.admin_site import PASSWORD, Site, site_fixture  # noqa: F401
-from tests.support.failed_job import failed_job
 from tests.support.fake_queues import lane, replica
+from tests.support.jobs import failed_job
 
 ARGUMENTS = [
     "--headless",

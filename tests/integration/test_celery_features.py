@@ -167,6 +167,9 @@ def test_inspect_tells_what_waits_for_its_eta_in_the_server(project: Project) ->
     inspect = project.app.control.inspect(["prefork@compat"], timeout=5)
     sent = [project.sign("add", 1, number).apply_async(countdown=60 - number) for number in range(2)]
     elsewhere = project.sign("add", 1, 9).apply_async(countdown=60, queue=NOBODY)
+    # Neither can be told by this worker, and neither keeps the others from being.
+    unreadable = project.app.send_task("add", (1, 1), countdown=60, serializer="pickle")
+    unknown = project.app.send_task("no such task", countdown=60)
     told = inspect.scheduled()["prefork@compat"]
     assert [(each["request"]["id"], each["request"]["args"]) for each in told] == [
         (sent[1].id, [1, 1]),
@@ -174,7 +177,7 @@ def test_inspect_tells_what_waits_for_its_eta_in_the_server(project: Project) ->
     ]
     assert told[0]["eta"] < told[1]["eta"]
     assert told[0]["request"]["delivery_info"]["routing_key"] == "celery"
-    for result in (*sent, elsewhere):
+    for result in (*sent, elsewhere, unreadable, unknown):
         project.app.control.revoke(result.id)
     eventually(lambda: inspect.scheduled() == {"prefork@compat": []}, within_s=5)
 

@@ -109,6 +109,22 @@ def test_each_kind_of_limit_has_its_options_and_its_name(modelled: Road) -> None
     assert "Z" in shown, "an instant for people"
 
 
+def test_people_read_the_names_of_tenants(modelled: Road) -> None:
+    run("tenant update acme --max-running 5")
+    assert run("queue limits").stdout.splitlines()[1].split()[:2] == ["t:acme", "acme"]
+    assert run_json("queue limits")[0]["name"] == f"t:{modelled.tenant.id}"
+    job = modelled.submit()
+    assert [run(f"job {words}").stdout.splitlines()[1].split()[1] for words in ("list", f"get {job.id}")] == [
+        "acme"
+    ] * 2
+
+
+def test_a_job_that_has_ended_is_not_said_to_be_cancelled(modelled: Road) -> None:
+    job = modelled.submit()
+    assert run(f"job cancel {job.id}").stderr == ""
+    assert run(f"job cancel {job.id}").stderr == "nothing was cancelled: the job was cancelled before\n"
+
+
 def test_what_an_operator_gave_for_a_time_stands_in_place_of_the_cap(modelled: Road) -> None:
     run("tenant update acme --max-running 5")
     run("queue limit --tenant acme --most 1 --for-s 60")
@@ -151,8 +167,9 @@ def test_dead_letters_are_forgotten_one_by_one_and_by_age(modelled: Road) -> Non
     assert (audited(modelled).action, audited(modelled).subject) == ("job.discard", jobs[0].id)
     assert run_json("queue discard --older-than-days 1") == {"discarded": 0}
     assert {letter["task"] for letter in run_json("queue dead")} == {job.id for job in jobs[1:]}
+    assert audited(modelled).action == "job.discard", "nothing was discarded, so nothing is on record"
     assert run("queue discard --older-than-days 0").stdout == "discarded: 2\n"
-    assert audited(modelled).after == {"older_than_days": 0, "discarded": 2}
+    assert audited(modelled).after == {"older_than_days": 0, "found": 2}
     assert run_json("queue dead") == []
     assert modelled.job(jobs[1]).status is JobStatus.FAILED, "its row keeps its error"
 

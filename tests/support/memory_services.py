@@ -31,6 +31,7 @@ from qosqueue.store.clock import now_ms
 from qosqueue.store.ids import new_id
 from qosqueue.store.records import Job, Tenant
 from qosqueue.store.session import open_store
+from tests.support.jobs import a_job
 from tests.support.tables import make_tables
 
 MODEL = "tiny"
@@ -70,13 +71,12 @@ class MemoryJobs:
         self.requests.append(request)
         profile = profile_of(tenant, request)
         at_ms = now_ms()
-        job = Job(
+        job = a_job(
+            tenant.id,
             id=new_id("job"),
-            tenant_id=tenant.id,
             model=request.model,
             endpoint=request.endpoint,
             task_type=request.task_type,
-            status=JobStatus.QUEUED,
             priority=profile.priority,
             routing_key=profile.routing_key,
             latency_class=profile.latency_class,
@@ -84,19 +84,9 @@ class MemoryJobs:
             cost_tokens=profile.cost_tokens,
             body=request.body,
             details=request.details,
-            result=None,
-            error=None,
-            attempts=0,
-            fence=0,
-            worker=None,
-            prompt_tokens=None,
-            completion_tokens=None,
             created_ms=at_ms,
             expires_ms=at_ms + profile.ttl_ms,
             queued_ms=at_ms,
-            started_ms=None,
-            first_token_ms=None,
-            finished_ms=None,
         )
         self.rows[job.id] = job
         return job
