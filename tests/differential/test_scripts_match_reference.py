@@ -266,20 +266,6 @@ class QueueMachine(RuleBasedStateMachine):
         for number in range(len(steps)):
             self.take_back_task(f"contract{number}")
 
-    @rule(times=st.integers(1, 3), later_ms=st.integers(0, 3_000), budget_ms=st.sampled_from([100, 100_000]))
-    def relegated_is_charged_again(self, times: int, later_ms: int, budget_ms: int) -> None:
-        """Rare by chance: a charge of what does not stand by its key yet, and does after."""
-        tasks = [f"late{number}" for number in range(times)]
-        message = {"tenant": "a", "organisation": "a", "priority": 8, "batch": False, "budget_ms": 1_000}
-        message |= {"cost_ms": 9_000, "delay_ms": 0, "ttl_ms": 0, "max_attempts": 2, "place": PLACES[0]}
-        self.submitted([message | {"tag": task, "task": task} for task in tasks])
-        self.now += later_ms
-        self.same(self.scripts.age(limit=9, now_ms=self.now), self.reference.age(self.now, limit=9))
-        for change in ({"charge": True}, {"budget_ms": budget_ms}):
-            for task in reversed(tasks):
-                what = {"task": task, **change}
-                self.same(self.scripts.rerank(**what, now_ms=self.now), self.reference.rerank(self.now, **what))
-
     @rule(ms=st.one_of(st.integers(-1_000, 3_000), st.sampled_from([-7_200_000, 60_000, 7_200_000, 86_400_000])))
     def clock_moves(self, ms: int) -> None:
         """Forward, and sometimes back: a failover may bring a server whose clock is behind, or hours away."""
