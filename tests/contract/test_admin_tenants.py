@@ -123,7 +123,7 @@ def test_a_bad_value_is_told_at_its_field(
     label, link = (re.search(found, answer.text) for found in (rf'for="{field}">([^<]*)', rf'href="#{field}">([^<]*)'))
     assert label is not None
     assert link is not None
-    assert link[1] == label[1], "the alert names the field as the form does"
+    assert link[1] == label[1].strip(), "the alert names the field as the form does"
     assert MARKUP not in answer.text
     assert re.search(rf'id="{field}"[^>]*aria-invalid="true"[^>]*aria-describedby="{field}-fault ', answer.text)
     if field != "name":

@@ -6,7 +6,7 @@ import getpass
 import json
 import shlex
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -228,7 +228,12 @@ def test_what_waits_is_moved(modelled: Road) -> None:
     assert (row.priority, row.latency_budget_ms, row.latency_class) == (0, 60_000, "low")
     assert (audited(modelled).action, audited(modelled).after) == ("job.rerank", changes)
     assert run_json(f"job rerank {first.id} --boost 9 --boost-s 60")["boost"] == 9
+    scripts = modelled.services.scripts
+    tag = cast(Any, scripts.client.hget(f"{scripts.key}:tasks", first.id)).decode()
+    boosted_until = [cast(Any, scripts.client.hget(f"{scripts.key}:msg:{tag}", "boost_until"))]
     assert run(f"job rerank {first.id} --boost-s 0").stdout == f"moved: {first.id} (boost_s 0)\n"
+    boosted_until.append(cast(Any, scripts.client.hget(f"{scripts.key}:msg:{tag}", "boost_until")))
+    assert boosted_until[0] > boosted_until[1] == b"0"
     found = pick(modelled)
     assert found is not None
     assert found.task == second.id
