@@ -9,7 +9,7 @@ import typer
 
 from qosqueue.commands.context import USAGE, actor, failure, open_services
 from qosqueue.commands.output import JsonOption, print_json, print_table
-from qosqueue.service.accounts import CLEARABLE
+from qosqueue.service.tenant_fields import CLEARABLE
 from qosqueue.store.records import Tenant
 
 app = typer.Typer(help="Who is billed and treated fairly.", no_args_is_help=True)

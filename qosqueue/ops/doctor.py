@@ -15,7 +15,7 @@ from qosqueue.broker import embedded
 from qosqueue.broker.address import connect
 from qosqueue.errors import QosqueueError
 from qosqueue.ops import first_run, home_lock, parts
-from qosqueue.policy.terms import weight_class
+from qosqueue.policy.weight import weigh
 from qosqueue.settings import Settings
 from qosqueue.store.records import Model
 from qosqueue.store.schema import is_current, sqlite_file
@@ -30,7 +30,7 @@ OLD_TABLES = "the tables are not those of this version"
 FIRST_MODEL = Model(
     name=first_run.MODEL_NAME,
     engine="llama.cpp",
-    weight_class=weight_class(first_run.MODEL_MEMORY_BYTES),
+    weight_class=weigh(first_run.MODEL_MEMORY_BYTES).weight_class,
     memory_bytes=first_run.MODEL_MEMORY_BYTES,
     context_tokens=first_run.MODEL_CONTEXT_TOKENS,
     slots=first_run.MODEL_SLOTS,

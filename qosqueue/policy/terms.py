@@ -42,6 +42,25 @@ class TaskType(StrEnum):
     BATCH = "batch"
 
 
+class OnLate(StrEnum):
+    """What is done at the door with a request that would start too late: refuse it, accept it as a job, or take it in a
+    lower tier's stead."""
+
+    REJECT = "reject"
+    DEFER = "defer"
+    DOWNGRADE = "downgrade"
+
+
+class RoadStep(StrEnum):
+    """What is tried when things go wrong: another replica, another model, a shorter answer, later, nothing."""
+
+    RETRY = "retry"
+    FALLBACK = "fallback"
+    DEGRADE = "degrade"
+    DEFER = "defer"
+    REJECT = "reject"
+
+
 @dataclass(frozen=True)
 class PriorityRange:
     """Priorities `first` to `last` (both included) that a tier may take."""
@@ -63,12 +82,6 @@ HIGH_BUDGET_MS = 100
 MEDIUM_BUDGET_MS = 500
 MAX_BUDGET_MS = 86_400_000
 
-GB = 10**9
-LIGHT_BELOW_BYTES = 1 * GB
-MEDIUM_UP_TO_BYTES = 6 * GB
-LIGHT_BELOW_MS = 10
-MEDIUM_UP_TO_MS = 100
-
 
 def latency_class(budget_ms: int) -> LatencyClass:
     """Latency class of a budget in milliseconds."""
@@ -77,21 +90,6 @@ def latency_class(budget_ms: int) -> LatencyClass:
     if budget_ms <= MEDIUM_BUDGET_MS:
         return LatencyClass.MEDIUM
     return LatencyClass.LOW
-
-
-def weight_class(memory_bytes: int, step_ms: int | None = None) -> WeightClass:
-    """Weight class of a model from its memory (bytes) and, if it was measured, the time of one forward pass (ms).
-
-    The heavier of the two verdicts counts. Sizes between the named ranges (1–2 GB, 6–10 GB) take the heavier
-    class: treating a model as too light lets it ruin its neighbours, the reverse only costs some sharing.
-    """
-    by_memory = _level(memory_bytes, LIGHT_BELOW_BYTES, MEDIUM_UP_TO_BYTES)
-    by_time = 0 if step_ms is None else _level(step_ms, LIGHT_BELOW_MS, MEDIUM_UP_TO_MS)
-    return WEIGHT_CLASSES[max(by_memory, by_time)]
-
-
-def _level(value: int, light_below: int, medium_up_to: int) -> int:
-    return 0 if value < light_below else 1 if value <= medium_up_to else 2
 
 
 def lane_name(tier: Tier, weight: WeightClass) -> str:

@@ -5,25 +5,16 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable
-from typing import Any
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from qosqueue.errors import Conflict, InvalidField, NotFound, StoreUnavailable
-from qosqueue.policy.terms import MAX_BUDGET_MS, Tier
+from qosqueue.policy.terms import Tier
 from qosqueue.service import audit
-from qosqueue.service.fields import (
-    ORGANISATION_NAME,
-    TENANT_NAME,
-    checked_choice,
-    checked_flag,
-    checked_name,
-    checked_whole,
-    may_be_recorded,
-    one_of,
-)
+from qosqueue.service.fields import may_be_recorded
+from qosqueue.service.tenant_fields import CLEARABLE, checked
 from qosqueue.store.clock import monotonic_ms, now_ms
 from qosqueue.store.ids import new_id
 from qosqueue.store.last_known import KEEP_MS, LastKnown
@@ -35,19 +26,6 @@ KEY_START = "qq_"
 KEY_RANDOM_BYTES = 32
 PREFIX_CHARS = 8
 
-# Smallest and largest value of each number that a tenant may be given.
-WEIGHT_RANGE = (1, 1_000)
-OPTIONAL_RANGES: dict[str, tuple[int, int]] = {
-    "online_target_ms": (1, MAX_BUDGET_MS),
-    "success_target_percent": (1, 100),
-    "requests_per_minute": (1, 10**9),
-    "tokens_per_minute": (1, 10**12),
-    "contracted_percent": (0, 100),
-    "max_running": (0, 1_000_000),
-}
-# What a tenant need not have, and may be taken from it again.
-CLEARABLE = (*OPTIONAL_RANGES, "organisation")
-CHANGEABLE = ("name", "tier", "weight", *CLEARABLE, "enabled")
 ALL_PERCENT = 100
 
 
@@ -76,40 +54,14 @@ class Accounts:
             self._owner_of_hash, monotonic_ms=monotonic_clock_ms, keep_ms=keep_ms
         )
 
-    def create_tenant(
-        self,
-        name: str,
-        tier: Tier | str,
-        *,
-        actor: str,
-        weight: int | None = None,
-        online_target_ms: int | None = None,
-        success_target_percent: int | None = None,
-        requests_per_minute: int | None = None,
-        tokens_per_minute: int | None = None,
-        organisation: str | None = None,
-        contracted_percent: int | None = None,
-        max_running: int | None = None,
-    ) -> Tenant:
-        """Make a tenant; without a weight it gets its tier's. Raises InvalidField, Conflict if the name is taken.
+    def create_tenant(self, name: str, tier: Tier | str, *, actor: str, **given: object) -> Tenant:
+        """Make a tenant with what is `given` of CHANGEABLE; without a weight it gets its tier's.
 
-        InvalidField also for a contract that does not fit beside all others: together they are at most 100 percent.
+        Raises InvalidField (also for a contract that does not fit beside all others: together they are at most 100
+        percent), Conflict if the name is taken.
         """
-        values = _checked(
-            {
-                "name": name,
-                "tier": tier,
-                "weight": weight,
-                "online_target_ms": online_target_ms,
-                "success_target_percent": success_target_percent,
-                "requests_per_minute": requests_per_minute,
-                "tokens_per_minute": tokens_per_minute,
-                "organisation": organisation,
-                "contracted_percent": contracted_percent,
-                "max_running": max_running,
-                "enabled": True,
-            }
-        )
+        blank = dict.fromkeys(("weight", *CLEARABLE)) | {"enabled": True}
+        values = checked({"name": name, "tier": tier, **blank, **given})
         made_ms = now_ms()
         with self._store.change() as session:
             if values["weight"] is None:
@@ -124,7 +76,7 @@ class Accounts:
         return made
 
     def update_tenant(self, tenant_id: str, *, actor: str, **changes: object) -> Tenant:
-        """Change a tenant's name, tier, weight, targets, limits, organisation, contract, cap or `enabled`.
+        """Change what is given of CHANGEABLE: name, tier, weight, targets, limits, conduct, shares or `enabled`.
 
         It is known at once here, elsewhere in 2 s; what is queued keeps the organisation with which it came.
 
@@ -132,7 +84,7 @@ class Accounts:
         and moves to another tier gets that tier's. Raises InvalidField (also for a contract that does not fit beside
         all others), NotFound, Conflict if the name is taken.
         """
-        values = _checked(changes)
+        values = checked(changes)
         with self._store.change() as session:
             row = _tenant_row(session, tenant_id, for_update=True)
             if "tier" in values and "weight" not in values and row.weight == _tier_weight(session, row.tier):
@@ -253,26 +205,6 @@ class Accounts:
 def _hash(key: str) -> str:
     # "replace": a header may hold anything; what is no text can be no key either.
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
-
-
-def _checked(values: dict[str, object]) -> dict[str, Any]:
-    return {field: _checked_field(field, value) for field, value in values.items()}
-
-
-def _checked_field(field: str, value: object) -> str | int | bool | None:
-    if field == "name":
-        return checked_name(field, value, TENANT_NAME)
-    if field == "tier":
-        return checked_choice(field, value, Tier).value
-    if field == "enabled":
-        return checked_flag(field, value)
-    if field == "organisation":
-        return None if value is None else checked_name(field, value, ORGANISATION_NAME)
-    if field == "weight":
-        return None if value is None else checked_whole(field, value, *WEIGHT_RANGE)
-    if field in OPTIONAL_RANGES:
-        return None if value is None else checked_whole(field, value, *OPTIONAL_RANGES[field])
-    raise InvalidField(field, one_of(CHANGEABLE), value)
 
 
 def _tenant_row(session: Session, name_or_id: str, *, for_update: bool = False) -> TenantRow:

@@ -12,11 +12,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from qosqueue.errors import Conflict, InvalidField, NotFound
-from qosqueue.policy.terms import WeightClass, weight_class
+from qosqueue.policy.terms import WeightClass
+from qosqueue.policy.weight import WeightBasis, weigh
 from qosqueue.service import audit
 from qosqueue.service.fields import (
     ENGINE_NAME,
     MODEL_NAME,
+    PREWARM_RULE,
     checked_choice,
     checked_flag,
     checked_name,
@@ -27,10 +29,14 @@ from qosqueue.store.clock import monotonic_ms, now_ms
 from qosqueue.store.last_known import KEEP_MS, LastKnown
 from qosqueue.store.records import Model, model_of
 from qosqueue.store.session import Store
-from qosqueue.store.tables import ModelRow
+from qosqueue.store.tables import ModelRow, OverrideRow
 
 RANGES = {"memory_bytes": (0, 2**50), "context_tokens": (1, 10**8), "slots": (1, 4_096)}
-CHANGEABLE = (*RANGES, "options", "enabled")
+OPTIONAL_RANGES = {"parameters": (1, 10**15), "measured_ms": (0, 3_600_000)}
+# What decides a weight class that nobody gave.
+WEIGHED_BY = ("memory_bytes", "parameters", "measured_ms")
+CLEARABLE = (*OPTIONAL_RANGES, "weight_class", "fallback_model", "prewarm")
+CHANGEABLE = (*RANGES, "options", "enabled", *CLEARABLE)
 
 # Raises if no engine takes the model. Engines belong to the workers, so whoever calls brings it.
 Approve = Callable[[Model], None]
@@ -56,30 +62,28 @@ class Catalog:
         memory_bytes: int,
         context_tokens: int,
         slots: int,
-        weight_class: WeightClass | str | None = None,
-        options: dict[str, Any] | None = None,
-        enabled: bool = True,
         approve: Approve | None = None,
+        **given: object,
     ) -> Model:
-        """Add a model; without a weight class it gets the one of its memory (bytes).
+        """Add a model with what else is `given` of CHANGEABLE; without a weight class it gets the one that it weighs.
 
-        `context_tokens` is the longest prompt and answer together, `slots` the concurrency of one replica.
-        Raises InvalidField, Conflict if the name is taken, and what `approve` raises.
+        `memory_bytes` 0 is not known, `context_tokens` is the longest prompt and answer together, `slots` the
+        concurrency of one replica. Raises InvalidField, Conflict if the name is taken, and what `approve` raises.
         """
-        values: dict[str, Any] = {
+        needed = {"memory_bytes": memory_bytes, "context_tokens": context_tokens, "slots": slots}
+        blank: dict[str, object] = {"options": {}, "enabled": True, **dict.fromkeys(CLEARABLE)}
+        values = {field: _checked_field(field, value) for field, value in {**needed, **blank, **given}.items()}
+        values = {
             "name": checked_name("name", name, MODEL_NAME),
             "engine": checked_name("engine", engine, ENGINE_NAME),
-            "weight_class": _weight_class(weight_class, _checked_field("memory_bytes", memory_bytes)),
-            "memory_bytes": memory_bytes,
-            "context_tokens": _checked_field("context_tokens", context_tokens),
-            "slots": _checked_field("slots", slots),
-            "options": _checked_field("options", {} if options is None else options),
-            "enabled": _checked_field("enabled", enabled),
+            **values,
+            **_weighed(values),
         }
         made_ms = now_ms()
         if approve is not None:
             approve(Model(**(values | {"weight_class": WeightClass(values["weight_class"])}), created_ms=made_ms))
         with self._store.change() as session:
+            _hold_fallback(session, name, values["fallback_model"])
             row = ModelRow(created_ms=made_ms, **values)
             session.add(row)
             try:
@@ -90,21 +94,23 @@ class Catalog:
             return model_of(row)
 
     def update_model(self, name: str, *, actor: str, approve: Approve | None = None, **changes: object) -> Model:
-        """Change a model's memory, context, slots, options (all of them at once) or `enabled`.
+        """Change a model: what is given of CHANGEABLE, the options all at once.
 
-        A weight class that is that of the memory follows the memory. `enabled` counts within 2 s everywhere, the
-        rest from the next start of a worker. Taking a model out of use needs no approval. Raises InvalidField,
-        NotFound, and what `approve` raises.
+        A weight class that nobody gave follows what decides it; None takes a given one away. `enabled` counts within
+        2 s everywhere, the rest from the next start of a worker. Taking a model out of use needs no approval. Raises
+        InvalidField, NotFound, and what `approve` raises.
         """
         values = {field: _checked_field(field, value) for field, value in changes.items()}
         if approve is not None and values != {"enabled": False}:
             # Before the transaction: it may take seconds, and nobody else could write.
             with self._store.session() as session:
-                approve(replace(model_of(_model_row(session, name)), **values))
+                row = _model_row(session, name)
+                approve(replace(model_of(row), **_completed(row, values)))
         with self._store.change() as session:
             row = _model_row(session, name, for_update=True)
-            if row.weight_class == weight_class(row.memory_bytes) and "memory_bytes" in values:
-                values["weight_class"] = weight_class(values["memory_bytes"]).value
+            if "fallback_model" in values:
+                _hold_fallback(session, name, values["fallback_model"])
+            values = _completed(row, values)
             before = {field: getattr(row, field) for field in values}
             after = {field: value for field, value in values.items() if value != before[field]}
             if after:
@@ -123,14 +129,16 @@ class Catalog:
         return changed
 
     def remove_model(self, name: str, *, actor: str) -> Model:
-        """Take a model out of the catalog; jobs that name it stay on record. Raises NotFound."""
+        """Take a model out of the catalog; jobs that name it stay on record.
+
+        Raises NotFound, and Conflict while another model falls back to it or an override names it.
+        """
         with self._store.change() as session:
             row = _model_row(session, name, for_update=True)
             removed = model_of(row)
+            _hold_unnamed(session, name)
             session.delete(row)
-            before = {"engine": removed.engine, "weight_class": removed.weight_class.value} | {
-                field: getattr(removed, field) for field in CHANGEABLE
-            }
+            before = {"engine": removed.engine} | {field: getattr(removed, field) for field in CHANGEABLE}
             audit.append(session, actor=actor, action="model.remove", subject=name, before=before)
         self._models.forget()
         return removed
@@ -159,10 +167,33 @@ class Catalog:
             return None if row is None else model_of(row)
 
 
-def _weight_class(given: WeightClass | str | None, memory_bytes: int) -> str:
-    if given is None:
-        return weight_class(memory_bytes).value
-    return checked_choice("weight_class", given, WeightClass).value
+def _weighed(values: dict[str, Any]) -> dict[str, str]:
+    """Weight class and basis: the class that was given, else what the model weighs."""
+    if values["weight_class"] is not None:
+        return {"weight_class": values["weight_class"], "weight_basis": WeightBasis.GIVEN.value}
+    weighed = weigh(values["memory_bytes"], values["parameters"], values["measured_ms"])
+    return {"weight_class": weighed.weight_class.value, "weight_basis": weighed.basis.value}
+
+
+def _completed(row: ModelRow, values: dict[str, Any]) -> dict[str, Any]:
+    """The changes of a model, with the weight class to which they lead."""
+    given = row.weight_class if row.weight_basis == WeightBasis.GIVEN else None
+    return values | _weighed({field: getattr(row, field) for field in WEIGHED_BY} | {"weight_class": given} | values)
+
+
+def _hold_fallback(session: Session, name: str, fallback: str | None) -> None:
+    """Refuse a fallback model that is not there, or the model itself."""
+    if fallback is not None and (fallback == name or session.get(ModelRow, fallback) is None):
+        raise InvalidField("fallback_model", "another model of the catalog", fallback)
+
+
+def _hold_unnamed(session: Session, name: str) -> None:
+    """Refuse to remove a model that the policy names elsewhere."""
+    falls_back = session.scalar(select(ModelRow.name).where(ModelRow.fallback_model == name).limit(1))
+    if falls_back is not None:
+        raise Conflict(f"model {name} is the fallback of {falls_back}: change that first")
+    if session.scalar(select(OverrideRow.scope).where(OverrideRow.model == name).limit(1)) is not None:
+        raise Conflict(f"an override names model {name}: take that away first")
 
 
 def _model_row(session: Session, name: str, *, for_update: bool = False) -> ModelRow:
@@ -181,7 +212,15 @@ def _checked_field(field: str, value: object) -> Any:
         return _checked_options(value)
     if field in RANGES:
         return checked_whole(field, value, *RANGES[field])
-    raise InvalidField(field, one_of(CHANGEABLE), value)
+    if field not in CLEARABLE:
+        raise InvalidField(field, one_of(CHANGEABLE), value)
+    if value is None:
+        return None
+    if field in OPTIONAL_RANGES:
+        return checked_whole(field, value, *OPTIONAL_RANGES[field])
+    if field == "weight_class":
+        return checked_choice(field, value, WeightClass).value
+    return checked_name(field, value, MODEL_NAME if field == "fallback_model" else PREWARM_RULE)
 
 
 def _checked_options(options: object) -> dict[str, Any]:

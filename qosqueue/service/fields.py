@@ -32,6 +32,11 @@ USER_NAME = Naming(
     re.compile(r"(?!usr_[0-9a-f]{24}$)[A-Za-z0-9._@-]{1,64}"), "1 to 64 letters (a-z), digits, '.', '_', '-', '@'"
 )
 MODEL_NAME = Naming(re.compile(r"[A-Za-z0-9._:/-]{1,64}"), "1 to 64 letters (a-z), digits, '.', '_', '-', ':', '/'")
+CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]"
+PREWARM_RULE = Naming(
+    re.compile(f"never|always|queued:[1-9][0-9]{{0,5}}|daily:{CLOCK}-{CLOCK}"),
+    "never, always, queued:N (N requests wait) or daily:HH:MM-HH:MM (UTC)",
+)
 ENGINE_NAME = Naming(re.compile(r"[a-z0-9._-]{1,32}"), "1 to 32 small letters, digits, '.', '_', '-'")
 
 

@@ -10,8 +10,19 @@ from enum import StrEnum
 from typing import Any
 
 from qosqueue.policy.lifecycle import JobStatus
-from qosqueue.policy.terms import TaskType, Tier, WeightClass
-from qosqueue.store.tables import AuditRow, JobRow, KeyRow, ModelRow, TenantRow, UserRow
+from qosqueue.policy.terms import OnLate, RoadStep, TaskType, Tier, WeightClass
+from qosqueue.store.tables import (
+    AuditRow,
+    Base,
+    JobRow,
+    KeyRow,
+    ModelRow,
+    OverrideRow,
+    PolicyVersionRow,
+    ScenarioRow,
+    TenantRow,
+    UserRow,
+)
 
 
 class Role(StrEnum):
@@ -26,7 +37,8 @@ class Role(StrEnum):
 class Tenant:
     """Who is billed and treated fairly. A None target means the tier's default, a None limit no limit.
 
-    `contracted_percent` is of each pool; `max_running` caps the attempts that run at once.
+    `contracted_percent` is of each pool; `max_running` caps the attempts that run at once, `max_in_flight` the requests
+    that are accepted and not ended, `max_queued` those that wait. `road` in its order; None: the default.
     """
 
     id: str
@@ -43,6 +55,17 @@ class Tenant:
     enabled: bool
     created_ms: int
     updated_ms: int
+    tokens_per_day: int | None = None
+    gpu_seconds_per_day: int | None = None
+    max_in_flight: int | None = None
+    max_queued: int | None = None
+    high_target_ms: int | None = None
+    medium_target_ms: int | None = None
+    low_target_ms: int | None = None
+    error_budget_per_10k: int | None = None
+    on_late: OnLate | None = None
+    road: tuple[RoadStep, ...] | None = None
+    source: str | None = None
 
     @property
     def counts_as(self) -> str:
@@ -82,7 +105,10 @@ class User:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that may be asked for. Memory in bytes, context in tokens; `options` belong to the engine."""
+    """A model that may be asked for. Memory in bytes, context in tokens; `options` belong to the engine.
+
+    `weight_basis` is what its weight class comes from: given, measured, memory or parameters.
+    """
 
     name: str
     engine: str
@@ -93,6 +119,71 @@ class Model:
     options: dict[str, Any]
     enabled: bool
     created_ms: int
+    parameters: int | None = None
+    measured_ms: int | None = None
+    weight_basis: str | None = None
+    fallback_model: str | None = None
+    prewarm: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Override:
+    """What holds for a model, a task type or both in place of a tenant's own; without a tenant, for each tenant.
+
+    A None overrides nothing. Its limits count only what comes under it, beside those of the tenant as a whole.
+    """
+
+    scope: str
+    tenant_id: str | None
+    model: str | None
+    task_type: TaskType | None
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    tokens_per_day: int | None
+    gpu_seconds_per_day: int | None
+    max_in_flight: int | None
+    max_queued: int | None
+    online_target_ms: int | None
+    high_target_ms: int | None
+    medium_target_ms: int | None
+    low_target_ms: int | None
+    success_target_percent: int | None
+    error_budget_per_10k: int | None
+    on_late: OnLate | None
+    road: tuple[RoadStep, ...] | None
+    source: str
+    updated_ms: int
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """The start budget of a tenant's requests to a model, of one task type, that do not state one.
+
+    `budget_ms` is learned from `observed` requests, the last of which ended at `seen_ms`, within the bounds.
+    """
+
+    tenant_id: str
+    model: str
+    task_type: TaskType
+    budget_ms: int | None
+    observed: int
+    lower_ms: int | None
+    upper_ms: int | None
+    seen_ms: int
+    source: str | None
+
+
+@dataclass(frozen=True)
+class PolicyVersion:
+    """One version of the whole policy; `document` is None where it is too old to be kept."""
+
+    number: int
+    at_ms: int
+    actor: str
+    why: str
+    source: str
+    document: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -142,7 +233,7 @@ class AuditEntry:
 
 def tenant_of(row: TenantRow) -> Tenant:
     """The row as a record."""
-    return Tenant(**(_columns(row) | {"tier": Tier(row.tier)}))
+    return Tenant(**(_columns(row) | {"tier": Tier(row.tier)} | _conduct(row)))
 
 
 def key_of(row: KeyRow) -> Key:
@@ -162,6 +253,22 @@ def model_of(row: ModelRow) -> Model:
     return Model(**(_columns(row) | {"weight_class": WeightClass(row.weight_class)}))
 
 
+def override_of(row: OverrideRow) -> Override:
+    """The row as a record."""
+    task_type = None if row.task_type is None else TaskType(row.task_type)
+    return Override(**(_columns(row) | {"task_type": task_type} | _conduct(row)))
+
+
+def scenario_of(row: ScenarioRow) -> Scenario:
+    """The row as a record."""
+    return Scenario(**(_columns(row) | {"task_type": TaskType(row.task_type)}))
+
+
+def policy_version_of(row: PolicyVersionRow) -> PolicyVersion:
+    """The row as a record."""
+    return PolicyVersion(**_columns(row))
+
+
 def job_of(row: JobRow) -> Job:
     """The row as a record."""
     return Job(**(_columns(row) | {"status": JobStatus(row.status), "task_type": TaskType(row.task_type)}))
@@ -172,5 +279,12 @@ def audit_entry_of(row: AuditRow) -> AuditEntry:
     return AuditEntry(**_columns(row))
 
 
-def _columns(row: TenantRow | ModelRow | JobRow | AuditRow) -> dict[str, Any]:
+def _conduct(row: TenantRow | OverrideRow) -> dict[str, Any]:
+    return {
+        "on_late": None if row.on_late is None else OnLate(row.on_late),
+        "road": None if row.road is None else tuple(map(RoadStep, row.road)),
+    }
+
+
+def _columns(row: Base) -> dict[str, Any]:
     return {column.key: getattr(row, column.key) for column in row.__mapper__.column_attrs}

@@ -11,6 +11,7 @@ from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, S
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Json = dict[str, Any]
+Words = list[str]
 
 
 class Base(DeclarativeBase):
@@ -29,6 +30,7 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         int: BigInteger().with_variant(Integer, "sqlite"),
         Json: JSON(none_as_null=True),
+        Words: JSON(none_as_null=True),
     }
 
 
@@ -52,7 +54,11 @@ class TenantRow(Base):
     """Who is billed and treated fairly. A null target or limit means: the default of the tier's constants, no limit.
 
     Tenants of one `organisation` count as one in the order; null: the tenant alone. `contracted_percent` is what it may
-    claim of each pool without losing place, `max_running` how many of its attempts run at once.
+    claim of each pool without losing place, `max_running` how many of its attempts run at once, `max_in_flight` how
+    many of its requests are accepted and not ended, `max_queued` how many wait. The targets of the latency classes are
+    ms until an answer begins; of 10,000 requests `error_budget_per_10k` may miss what was agreed. `on_late` and `road`
+    (in its order) say what is done when a request would come late or fails: policy/terms.py. `source` is where its
+    last change came from: page, command or file.
     """
 
     __tablename__ = "tenants"
@@ -70,6 +76,17 @@ class TenantRow(Base):
     enabled: Mapped[bool]
     created_ms: Mapped[int]
     updated_ms: Mapped[int]
+    tokens_per_day: Mapped[int | None]
+    gpu_seconds_per_day: Mapped[int | None]
+    max_in_flight: Mapped[int | None]
+    max_queued: Mapped[int | None]
+    high_target_ms: Mapped[int | None]
+    medium_target_ms: Mapped[int | None]
+    low_target_ms: Mapped[int | None]
+    error_budget_per_10k: Mapped[int | None]
+    on_late: Mapped[str | None] = mapped_column(String(16))
+    road: Mapped[Words | None]
+    source: Mapped[str | None] = mapped_column(String(16))
 
 
 class KeyRow(Base):
@@ -96,7 +113,12 @@ class UserRow(Base):
 
 
 class ModelRow(Base):
-    """A model that may be asked for, and the engine that runs it. `options` belong to the engine."""
+    """A model that may be asked for, and the engine that runs it. `options` belong to the engine.
+
+    `parameters` is how many the model has, `measured_ms` what one step of it took; `weight_basis` says what its weight
+    class comes from: given, measured, memory or parameters. `fallback_model` answers in its place on the road of
+    failures; no foreign key, because SQLite could not drop it again. `prewarm` is the rule of loading ahead.
+    """
 
     __tablename__ = "models"
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -108,6 +130,75 @@ class ModelRow(Base):
     options: Mapped[Json]
     enabled: Mapped[bool]
     created_ms: Mapped[int]
+    parameters: Mapped[int | None]
+    measured_ms: Mapped[int | None]
+    weight_basis: Mapped[str | None] = mapped_column(String(16))
+    fallback_model: Mapped[str | None] = mapped_column(String(64))
+    prewarm: Mapped[str | None] = mapped_column(String(32))
+    source: Mapped[str | None] = mapped_column(String(16))
+
+
+class OverrideRow(Base):
+    """Limits and targets of their own for a model, a task type or both: of one tenant, or (null) of each tenant.
+
+    `scope` is the three in one text, because null is unique to no database. What is null is not overridden.
+    """
+
+    __tablename__ = "overrides"
+    scope: Mapped[str] = mapped_column(String(128), primary_key=True)
+    tenant_id: Mapped[str | None] = mapped_column(ForeignKey("tenants.id"))
+    model: Mapped[str | None] = mapped_column(ForeignKey("models.name"))
+    task_type: Mapped[str | None] = mapped_column(String(16))
+    requests_per_minute: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None]
+    tokens_per_day: Mapped[int | None]
+    gpu_seconds_per_day: Mapped[int | None]
+    max_in_flight: Mapped[int | None]
+    max_queued: Mapped[int | None]
+    online_target_ms: Mapped[int | None]
+    high_target_ms: Mapped[int | None]
+    medium_target_ms: Mapped[int | None]
+    low_target_ms: Mapped[int | None]
+    success_target_percent: Mapped[int | None]
+    error_budget_per_10k: Mapped[int | None]
+    on_late: Mapped[str | None] = mapped_column(String(16))
+    road: Mapped[Words | None]
+    source: Mapped[str] = mapped_column(String(16))
+    updated_ms: Mapped[int]
+
+
+class ScenarioRow(Base):
+    """The start budget of what a tenant asks of a model for one task type without saying a budget.
+
+    `budget_ms` was learned from `observed` finished requests, the last of which ended at `seen_ms`; an operator's
+    `lower_ms` and `upper_ms` bound it.
+    """
+
+    __tablename__ = "scenario_defaults"
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    model: Mapped[str] = mapped_column(ForeignKey("models.name", ondelete="CASCADE"), primary_key=True)
+    task_type: Mapped[str] = mapped_column(String(16), primary_key=True)
+    budget_ms: Mapped[int | None]
+    observed: Mapped[int]
+    lower_ms: Mapped[int | None]
+    upper_ms: Mapped[int | None]
+    seen_ms: Mapped[int]
+    source: Mapped[str | None] = mapped_column(String(16))
+
+
+class PolicyVersionRow(Base):
+    """The whole policy after one change: who made it, when, why, and where it came from (page, command or file).
+
+    Of old versions only the document is dropped. Rows are only ever added.
+    """
+
+    __tablename__ = "policy_versions"
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at_ms: Mapped[int]
+    actor: Mapped[str] = mapped_column(String(80))
+    why: Mapped[str] = mapped_column(String(500))
+    source: Mapped[str] = mapped_column(String(16))
+    document: Mapped[Json | None]
 
 
 class JobRow(Base):
@@ -144,6 +235,7 @@ class JobRow(Base):
     __table_args__ = (
         Index("ix_jobs_tenant_created", "tenant_id", "created_ms"),
         Index("ix_jobs_status_created", "status", "created_ms"),
+        Index("ix_jobs_finished", "finished_ms"),
     )
 
 

@@ -14,12 +14,21 @@ from sqlalchemy import inspect, select, text, update
 
 from qosqueue.errors import SettingsError
 from qosqueue.policy.profile import DEFAULT_BUDGET_MS
-from qosqueue.policy.terms import PRIORITY_RANGES, TaskType, Tier
+from qosqueue.policy.terms import PRIORITY_RANGES, OnLate, RoadStep, TaskType, Tier
 from qosqueue.service.accounts import Accounts
 from qosqueue.store.schema import downgrade, is_current, upgrade
 from qosqueue.store.seed import seed_tiers
 from qosqueue.store.session import Store, open_store
-from qosqueue.store.tables import AuditRow, Base, TierRow
+from qosqueue.store.tables import (
+    AuditRow,
+    Base,
+    ModelRow,
+    OverrideRow,
+    PolicyVersionRow,
+    ScenarioRow,
+    TenantRow,
+    TierRow,
+)
 
 pytest_plugins = ["tests.support.record"]
 
@@ -50,14 +59,51 @@ def test_rows_outlive_each_step_up_and_down(empty_url: str) -> None:
     accounts.create_tenant("a", "vip", actor="test", organisation="both", contracted_percent=40, max_running=3)
     key = accounts.create_key("a", actor="test").key
     store.close()
-    downgrade(empty_url, "0001")
-    assert not is_current(empty_url)
+    # One by one, too: what one step leaves behind, the next must be able to take.
+    for revision in ("0002", "0001"):
+        downgrade(empty_url, revision)
+        assert not is_current(empty_url)
     upgrade(empty_url)
     store = open_store(empty_url)
     owner = Accounts(store).authenticate(key)
     store.close()
     assert owner is not None
     assert (owner.name, owner.organisation, owner.contracted_percent, owner.max_running) == ("a", None, None, None)
+
+
+def test_rows_of_the_policy_go_down_and_up_with_their_tables(empty_url: str) -> None:
+    upgrade(empty_url)
+    store = open_store(empty_url)
+    tenant = Accounts(store).create_tenant("a", "vip", actor="test", requests_per_minute=5)
+    with store.session() as session:
+        for name, weight in (("small", "light"), ("chosen", "heavy")):
+            session.add(
+                ModelRow(
+                    name=name, engine="e", weight_class=weight, memory_bytes=5, context_tokens=1, slots=1, options={},
+                    enabled=True, created_ms=1, parameters=7, fallback_model="small", prewarm="always",
+                )
+            )  # fmt: skip
+        session.flush()
+        session.execute(update(TenantRow).values(tokens_per_day=9, road=["retry", "reject"], on_late="defer"))
+        session.add(
+            OverrideRow(scope="s", tenant_id=tenant.id, model="small", max_queued=3, source="file", updated_ms=1)
+        )
+        session.add(ScenarioRow(tenant_id=tenant.id, model="small", task_type="batch", observed=4, seen_ms=1))
+        session.add(PolicyVersionRow(number=1, at_ms=1, actor="a", why="b", source="file", document={"x": [1]}))
+    kept = Accounts(store).get_tenant("a")
+    assert (kept.tokens_per_day, kept.on_late, kept.road) == (9, OnLate.DEFER, (RoadStep.RETRY, RoadStep.REJECT))
+    store.close()
+    downgrade(empty_url, "0002")
+    upgrade(empty_url)
+    store = open_store(empty_url)
+    kept = Accounts(store).get_tenant("a")
+    assert (kept.id, kept.requests_per_minute, kept.tokens_per_day, kept.road) == (tenant.id, 5, None, None)
+    with store.session() as session:
+        basis = dict(session.execute(select(ModelRow.name, ModelRow.weight_basis)).all())
+        left = [session.scalars(select(table)).all() for table in (OverrideRow, ScenarioRow, PolicyVersionRow)]
+    store.close()
+    assert basis == {"small": "memory", "chosen": "given"}
+    assert left == [[], [], []]
 
 
 def test_models_and_migrations_are_in_step(record: Store) -> None:

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import select
 
 from qosqueue.errors import Conflict, InvalidField, NotFound
-from qosqueue.policy.terms import GB, WeightClass
+from qosqueue.policy.terms import WeightClass
+from qosqueue.policy.weight import GB, WeightBasis
 from qosqueue.service.audit import Audit
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.users import Users
@@ -138,6 +139,11 @@ def test_a_weight_class_that_was_given_wins(record: Store) -> None:
         ("options", {"a": float("nan")}),
         ("options", {"a": {1, 2}}),
         ("enabled", 1),
+        ("parameters", 0),
+        ("measured_ms", -1),
+        ("prewarm", "daily:24:00-25:00"),
+        ("prewarm", "queued:0"),
+        ("fallback_model", "nobody"),
     ],
 )
 def test_a_model_out_of_range_is_refused(record: Store, field: str, value: object) -> None:
@@ -183,6 +189,25 @@ def test_a_computed_weight_class_follows_the_memory_and_a_given_one_stays(record
     add(catalog, "given", weight_class="heavy")
     assert catalog.update_model("m", actor=ACTOR, memory_bytes=3 * GB).weight_class is WeightClass.MEDIUM
     assert catalog.update_model("given", actor=ACTOR, memory_bytes=3 * GB).weight_class is WeightClass.HEAVY
+    measured = catalog.update_model("m", actor=ACTOR, measured_ms=101)
+    assert (measured.weight_class, measured.weight_basis) == (WeightClass.HEAVY, WeightBasis.MEASURED)
+    back = catalog.update_model("given", actor=ACTOR, weight_class=None)
+    assert (back.weight_class, back.weight_basis) == (WeightClass.MEDIUM, WeightBasis.MEMORY)
+    guessed = add(catalog, "guessed", memory_bytes=0, parameters=7 * 10**9)
+    assert (guessed.weight_class, guessed.weight_basis) == (WeightClass.HEAVY, WeightBasis.PARAMETERS)
+
+
+def test_a_fallback_is_another_model_of_the_catalog_and_stays_there(record: Store) -> None:
+    catalog = Catalog(record)
+    add(catalog)
+    for wrong in ("m", "nobody", "a b", 1):
+        with pytest.raises(InvalidField, match="fallback_model: expected"):
+            catalog.update_model("m", actor=ACTOR, fallback_model=wrong)
+    add(catalog, "other", fallback_model="m", prewarm="daily:08:00-18:30")
+    with pytest.raises(Conflict, match="model m is the fallback of other"):
+        catalog.remove_model("m", actor=ACTOR)
+    assert catalog.update_model("other", actor=ACTOR, fallback_model=None).fallback_model is None
+    assert catalog.remove_model("m", actor=ACTOR).name == "m"
 
 
 def test_a_removed_model_is_gone_at_once_and_on_the_trail(record: Store) -> None:
@@ -205,7 +230,15 @@ def test_a_removed_model_is_gone_at_once_and_on_the_trail(record: Store) -> None
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("slots", 0), ("options", [1]), ("enabled", None), ("memory_bytes", "1"), ("engine", "llama.cpp")],
+    [
+        ("slots", 0),
+        ("options", [1]),
+        ("enabled", None),
+        ("memory_bytes", "1"),
+        ("engine", "llama.cpp"),
+        ("weight_class", "huge"),
+        ("measured_ms", 1.5),
+    ],
 )
 def test_a_change_out_of_range_changes_nothing(record: Store, field: str, value: Any) -> None:
     catalog = Catalog(record)

@@ -8,7 +8,6 @@ import pytest
 
 from qosqueue.policy.refusal import Refusal
 from qosqueue.policy.terms import (
-    GB,
     LANES,
     PRIORITY_RANGES,
     SYSTEM_LANE,
@@ -17,7 +16,6 @@ from qosqueue.policy.terms import (
     WeightClass,
     lane_name,
     latency_class,
-    weight_class,
 )
 
 
@@ -47,25 +45,6 @@ def test_the_tiers_share_the_priorities_0_to_9_without_gap_or_overlap() -> None:
 )
 def test_latency_class(budget_ms: int, expected: LatencyClass) -> None:
     assert latency_class(budget_ms) is expected
-
-
-@pytest.mark.parametrize(
-    ("memory", "step_ms", "expected"),
-    [
-        (0, None, WeightClass.LIGHT),
-        (GB - 1, None, WeightClass.LIGHT),
-        (GB, None, WeightClass.MEDIUM),
-        (6 * GB, None, WeightClass.MEDIUM),
-        (6 * GB + 1, None, WeightClass.HEAVY),
-        (1, 9, WeightClass.LIGHT),
-        (1, 10, WeightClass.MEDIUM),
-        (1, 100, WeightClass.MEDIUM),
-        (1, 101, WeightClass.HEAVY),
-        (8 * GB, 1, WeightClass.HEAVY),
-    ],
-)
-def test_weight_class_is_the_heavier_verdict(memory: int, step_ms: int | None, expected: WeightClass) -> None:
-    assert weight_class(memory, step_ms) is expected
 
 
 def test_there_is_one_lane_for_each_tier_and_weight_class() -> None:

@@ -11,8 +11,17 @@ from qosqueue.policy.lifecycle import JobStatus
 from qosqueue.policy.terms import TaskType
 from qosqueue.store.clock import monotonic_ms, now_ms
 from qosqueue.store.ids import new_id
-from qosqueue.store.records import AuditEntry, Job, Model, Tenant, job_of
-from qosqueue.store.tables import AuditRow, Base, JobRow, ModelRow, TenantRow
+from qosqueue.store.records import AuditEntry, Job, Model, Override, PolicyVersion, Scenario, Tenant, job_of
+from qosqueue.store.tables import (
+    AuditRow,
+    Base,
+    JobRow,
+    ModelRow,
+    OverrideRow,
+    PolicyVersionRow,
+    ScenarioRow,
+    TenantRow,
+)
 
 
 def test_ids_are_random_and_named() -> None:
@@ -27,7 +36,16 @@ def test_clocks_are_milliseconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "row"), [(Tenant, TenantRow), (Model, ModelRow), (Job, JobRow), (AuditEntry, AuditRow)]
+    ("record", "row"),
+    [
+        (Tenant, TenantRow),
+        (Model, ModelRow),
+        (Override, OverrideRow),
+        (Scenario, ScenarioRow),
+        (PolicyVersion, PolicyVersionRow),
+        (Job, JobRow),
+        (AuditEntry, AuditRow),
+    ],
 )
 def test_a_record_has_the_fields_of_its_row(record: type, row: type[Base]) -> None:
     assert [field.name for field in dataclasses.fields(record)] == [column.name for column in row.__table__.columns]
