@@ -15,6 +15,7 @@ from qosqueue.broker.scripts import Scripts
 from qosqueue.service.accounts import Accounts
 from qosqueue.service.admission import Admission
 from qosqueue.service.attempts import Attempts
+from qosqueue.service.audit import Audit
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.dead_letters import DeadLetters
 from qosqueue.service.finished import FinishedRequests
@@ -25,6 +26,7 @@ from qosqueue.service.pools import Pools
 from qosqueue.service.queues import Queues
 from qosqueue.service.reranks import Reranks
 from qosqueue.service.shares import Shares
+from qosqueue.service.user_tokens import UserTokens
 from qosqueue.service.users import Users
 from qosqueue.service.watchdog import Watchdog
 from qosqueue.service.withdrawals import Withdrawals
@@ -43,6 +45,8 @@ class Services:
     scripts: Scripts
     accounts: Accounts
     users: Users
+    user_tokens: UserTokens
+    audit: Audit
     catalog: Catalog
     admission: Admission
     jobs: Jobs
@@ -83,6 +87,8 @@ def build(settings: Settings) -> Services:
         scripts=scripts,
         accounts=Accounts(store, tell=shares.tell),
         users=Users(store),
+        user_tokens=UserTokens(store),
+        audit=Audit(store),
         catalog=catalog,
         admission=admission,
         jobs=Jobs(admission, record, publisher, scripts, store),

@@ -20,6 +20,8 @@ from qosqueue.settings import load_settings
 from qosqueue.telemetry.logs import log_to_stderr
 from qosqueue.wiring import Services, build
 from qosqueue_web import admin, security
+from qosqueue_web.admin_api import PATHS as ADMIN_API_PATHS
+from qosqueue_web.admin_api import make_admin_api
 from qosqueue_web.api import errors, headers
 from qosqueue_web.api.answers import ErrorBody
 from qosqueue_web.api.auth import tenants_only
@@ -64,11 +66,14 @@ def create_app(services: Services | None = None) -> Flask:
     security.guard_api(app)
     _add_api(app, services)
     pages = _pages(services)
+    admin_api = make_admin_api(services)
     api = FastRoad(services, app.wsgi_app)
 
     def by_path(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        to_pages = errors.is_page(environ.get("PATH_INFO", ""))
-        return (pages.wsgi_app if to_pages else api)(environ, start_response)
+        path = environ.get("PATH_INFO", "")
+        if path.startswith(ADMIN_API_PATHS):
+            return admin_api.wsgi_app(environ, start_response)
+        return (pages.wsgi_app if errors.is_page(path) else api)(environ, start_response)
 
     app.wsgi_app = by_path  # type: ignore[method-assign]
     if services.settings.trusted_proxies:

@@ -18,6 +18,7 @@ from qosqueue.service.accounts import Accounts
 from qosqueue.service.audit import Audit
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.shares import Shares
+from qosqueue.service.user_tokens import UserTokens
 from qosqueue.service.users import Users
 from qosqueue.settings import Settings, load_settings
 from qosqueue.store.records import Tenant
@@ -36,6 +37,7 @@ class RecordServices:
     accounts: Accounts
     catalog: Catalog
     users: Users
+    user_tokens: UserTokens
     audit: Audit
 
 
@@ -53,7 +55,7 @@ def open_services() -> Iterator[RecordServices]:
         store = open_store(url)
         try:
             accounts = Accounts(store, tell=partial(_tell, settings, store))
-            yield RecordServices(store, accounts, Catalog(store), Users(store), Audit(store))
+            yield RecordServices(store, accounts, Catalog(store), Users(store), UserTokens(store), Audit(store))
         finally:
             store.close()
     except InvalidField as error:

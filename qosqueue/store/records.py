@@ -22,6 +22,7 @@ from qosqueue.store.tables import (
     ScenarioRow,
     TenantRow,
     UserRow,
+    UserTokenRow,
 )
 
 
@@ -101,6 +102,27 @@ class User:
     id: str
     name: str
     role: Role
+
+
+@dataclass(frozen=True)
+class UserToken:
+    """A token as it may be listed: its prefix tells it apart, `user` is its user's name."""
+
+    id: str
+    user: str
+    prefix: str
+    created_ms: int
+    revoked_ms: int | None
+
+
+@dataclass(frozen=True)
+class NewUserToken:
+    """A token just made: the only time that `token` exists in clear. `user` is its user's name."""
+
+    id: str
+    token: str
+    prefix: str
+    user: str
 
 
 @dataclass(frozen=True)
@@ -246,6 +268,11 @@ def key_of(row: KeyRow) -> Key:
 def user_of(row: UserRow) -> User:
     """The row as a record, without the password's hash."""
     return User(id=row.id, name=row.name, role=Role(row.role))
+
+
+def user_token_of(row: UserTokenRow, user: str) -> UserToken:
+    """The row as a record, without the hash."""
+    return UserToken(id=row.id, user=user, prefix=row.prefix, created_ms=row.created_ms, revoked_ms=row.revoked_ms)
 
 
 def model_of(row: ModelRow) -> Model:

@@ -112,6 +112,18 @@ class UserRow(Base):
     created_ms: Mapped[int]
 
 
+class UserTokenRow(Base):
+    """A user's token for the admin API: the first characters to tell it apart, and the SHA-256 of the whole."""
+
+    __tablename__ = "user_tokens"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    prefix: Mapped[str] = mapped_column(String(16))
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_ms: Mapped[int]
+    revoked_ms: Mapped[int | None]
+
+
 class ModelRow(Base):
     """A model that may be asked for, and the engine that runs it. `options` belong to the engine.
 

@@ -25,6 +25,7 @@ from qosqueue.service.accounts import Accounts
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.online import Chunk, Done, Event, Queued, Started
 from qosqueue.service.requests import JobRequest
+from qosqueue.service.user_tokens import UserTokens
 from qosqueue.service.users import Users
 from qosqueue.settings import Settings
 from qosqueue.store.clock import now_ms
@@ -208,6 +209,7 @@ class MemoryServices:
     redis: Any
     accounts: Accounts
     users: Users
+    user_tokens: UserTokens
     catalog: Catalog
     jobs: MemoryJobs
     online: ScriptedOnline
@@ -227,6 +229,7 @@ def memory_services(home: Path, **settings: Any) -> MemoryServices:
         redis=SimpleNamespace(ping=lambda: True, connection_pool=redis.ConnectionPool()),
         accounts=Accounts(store),
         users=Users(store),
+        user_tokens=UserTokens(store),
         catalog=catalog,
         jobs=MemoryJobs(),
         online=ScriptedOnline(),

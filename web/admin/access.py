@@ -15,17 +15,17 @@ from qosqueue_web.admin.sessions import SessionLog
 
 
 class Right(StrEnum):
-    """What a page asks of its visitor: nothing, to see, or to change tenants and their keys."""
+    """What a page or an operation asks for: nothing, to see, to run queues and jobs, or to change tenants and keys."""
 
     OPEN = "open"
     SEE = "see"
+    RUN = "run"
     CHANGE = "change"
 
 
 RIGHTS: dict[Role, frozenset[Right]] = {
     Role.VIEWER: frozenset({Right.OPEN, Right.SEE}),
-    # An operator runs the queues, and no page does that: he may see, like a viewer.
-    Role.OPERATOR: frozenset({Right.OPEN, Right.SEE}),
+    Role.OPERATOR: frozenset({Right.OPEN, Right.SEE, Right.RUN}),
     Role.ADMIN: frozenset(Right),
 }
 

@@ -6,7 +6,7 @@ surrogates, integers of more than 4300 digits, nesting beyond 200 levels, a byte
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from flask import Request, abort
 from pydantic_core import from_json
@@ -22,18 +22,20 @@ class StrictRequest(Request):
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
         """The body as a dict. The arguments are Flask's; none of them makes this parser more lenient."""
         if not self.is_json:
-            abort(
-                error_response(
-                    Refusal(415, "unsupported_media_type", "the body must be sent as Content-Type: application/json")
-                )
+            self.refuse(
+                Refusal(415, "unsupported_media_type", "the body must be sent as Content-Type: application/json")
             )
         try:
             parsed = from_json(self._whole_body(cache), allow_inf_nan=False)
         except ValueError as fault:
-            abort(error_response(Refusal(400, "invalid_json", f"the body is not valid JSON: {fault}")))
+            self.refuse(Refusal(400, "invalid_json", f"the body is not valid JSON: {fault}"))
         if not isinstance(parsed, dict):
-            abort(error_response(Refusal(400, "invalid_json", "the body must be a JSON object")))
+            self.refuse(Refusal(400, "invalid_json", "the body must be a JSON object"))
         return parsed
+
+    def refuse(self, refusal: Refusal) -> NoReturn:
+        """End the request with this refusal; another API may word it otherwise."""
+        abort(error_response(refusal))
 
     def _whole_body(self, cache: bool) -> bytes:
         body = self.get_data(cache=cache)

@@ -1,0 +1,123 @@
+"""How do programs see what waits, limit what runs, and deal with dead letters?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+from flask import Response, jsonify
+from flask_openapi.blueprint import APIBlueprint
+from pydantic import BaseModel, ConfigDict, Field
+
+from qosqueue_web.admin_api.access import actor
+from qosqueue_web.admin_api.shapes import (
+    DeadLetterList,
+    DeadLetterShape,
+    LaneList,
+    LaneShape,
+    LimitList,
+    LimitShape,
+    ReplicaList,
+    ReplicaShape,
+)
+
+if TYPE_CHECKING:
+    from qosqueue.wiring import Services
+
+MOST_LETTERS = 1_000
+
+
+class LimitPath(BaseModel):
+    """Which limit: `t:TENANT`, `c:TIER`, `l:LANE`, `m:MODEL` or `p:LENGTH OF LANE:LANE:MODEL`."""
+
+    name: str
+
+
+class LimitBody(BaseModel):
+    """How many attempts may run under the name, and for how many seconds (null: for good)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    most: int
+    for_s: int | None = None
+
+
+class LetterPath(BaseModel):
+    """Which dead letter, by its task or tag."""
+
+    task: str
+
+
+class LettersQuery(BaseModel):
+    """How many."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=MOST_LETTERS)] = 100
+
+
+def add_queues(api: APIBlueprint, services: Services) -> None:
+    """Add the routes of queues, limits, replicas and dead letters."""
+
+    @api.get("/v1/admin/queues", operation_id="listQueues", responses={200: LaneList})
+    def list_queues() -> Response:
+        """Every lane now, also the empty ones."""
+        lanes = [LaneShape(**asdict(lane)) for lane in services.queues.lanes()]
+        return jsonify(LaneList(data=lanes).model_dump())
+
+    @api.get("/v1/admin/replicas", operation_id="listReplicas", responses={200: ReplicaList})
+    def list_replicas() -> Response:
+        """Every replica whose worker was heard of lately."""
+        found = [
+            ReplicaShape(
+                worker=live.replica.worker,
+                model=live.replica.model,
+                slots=live.replica.slots,
+                busy=live.replica.busy,
+                gpu=live.replica.gpu,
+                state=live.replica.state,
+                started_ms=live.started_ms,
+                seen_ms=live.seen_ms,
+            )
+            for live in services.queues.replicas()
+        ]
+        return jsonify(ReplicaList(data=found).model_dump())
+
+    @api.get("/v1/admin/limits", operation_id="listLimits", responses={200: LimitList})
+    def list_limits() -> Response:
+        """The limits in force, by name."""
+        limits = [LimitShape(**asdict(view)) for view in services.limits.list()]
+        return jsonify(LimitList(data=limits).model_dump())
+
+    @api.put("/v1/admin/limits/<path:name>", operation_id="setLimit", responses={200: LimitShape})
+    def set_limit(path: LimitPath, body: LimitBody) -> Response:
+        """Let at most so many attempts run under a name; it counts from the next pick on."""
+        view = services.limits.set(path.name, body.most, actor=actor(), for_s=body.for_s)
+        return jsonify(LimitShape(**asdict(view)).model_dump())
+
+    @api.delete("/v1/admin/limits/<path:name>", operation_id="liftLimit", responses={204: None})
+    def lift_limit(path: LimitPath) -> Response:
+        """Take a limit away."""
+        services.limits.lift(path.name, actor=actor())
+        return Response(status=204)
+
+    @api.get("/v1/admin/dead-letters", operation_id="listDeadLetters", responses={200: DeadLetterList})
+    def list_dead_letters(query: LettersQuery) -> Response:
+        """What was given up, and why; the last to die first."""
+        found = services.dead_letters.list(query.limit)
+        letters = [
+            DeadLetterShape(**{name: getattr(one, name) for name in DeadLetterShape.model_fields}) for one in found
+        ]
+        return jsonify(DeadLetterList(data=letters).model_dump())
+
+    @api.post("/v1/admin/dead-letters/<path:task>/replay", operation_id="replayDeadLetter", responses={204: None})
+    def replay_dead_letter(path: LetterPath) -> Response:
+        """Queue a dead letter again, with all its attempts and its time to live."""
+        services.dead_letters.replay(path.task, actor=actor())
+        return Response(status=204)
+
+    @api.delete("/v1/admin/dead-letters/<path:task>", operation_id="discardDeadLetter", responses={204: None})
+    def discard_dead_letter(path: LetterPath) -> Response:
+        """Forget a dead letter and its payload for good."""
+        services.dead_letters.discard(path.task, actor=actor())
+        return Response(status=204)
