@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from qosqueue import __version__
-from qosqueue.commands import audit, doctor, job, key, model, queue, tenant, up, user, watchdog, worker
+from qosqueue.commands import (
+    audit,
+    doctor,
+    job,
+    key,
+    model,
+    override,
+    policy,
+    queue,
+    tenant,
+    up,
+    user,
+    watchdog,
+    worker,
+)
 from qosqueue.errors import QosqueueError
 
 app = typer.Typer(
@@ -24,6 +38,9 @@ for name, group in (
     ("tenant", tenant.app),
     ("key", key.app),
     ("model", model.app),
+    ("policy", policy.app),
+    ("override", override.app),
+    ("scenario", override.scenarios),
     ("user", user.app),
     ("queue", queue.app),
     ("job", job.app),

@@ -4,6 +4,8 @@ An exception here means that an expectation broke (a file is missing, the broker
 request is not an exception: it is a value, `qosqueue.policy.refusal.Refusal`.
 """
 
+from collections.abc import Sequence
+
 
 class QosqueueError(Exception):
     """Base of every error that qosqueue raises on purpose; its text is one clear line."""
@@ -47,3 +49,11 @@ class InvalidField(QosqueueError):
         self.field = field
         self.expected = expected
         self.got = got
+
+
+class InvalidPolicy(QosqueueError):
+    """A policy that cannot hold: every value in it that is at fault, each named by its key. The text is a line each."""
+
+    def __init__(self, faults: Sequence[InvalidField]) -> None:
+        super().__init__("\n".join(map(str, faults)))
+        self.faults = faults

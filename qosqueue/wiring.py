@@ -14,14 +14,17 @@ from qosqueue.broker.replies import ReplyReader
 from qosqueue.broker.scripts import Scripts
 from qosqueue.service.accounts import Accounts
 from qosqueue.service.admission import Admission
+from qosqueue.service.agreements import Agreements
 from qosqueue.service.attempts import Attempts
 from qosqueue.service.audit import Audit
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.dead_letters import DeadLetters
 from qosqueue.service.finished import FinishedRequests
 from qosqueue.service.jobs import Jobs
+from qosqueue.service.learning import Learning
 from qosqueue.service.limits import Limits
 from qosqueue.service.online import Online
+from qosqueue.service.policies import Policies
 from qosqueue.service.pools import Pools
 from qosqueue.service.queues import Queues
 from qosqueue.service.reranks import Reranks
@@ -48,6 +51,8 @@ class Services:
     user_tokens: UserTokens
     audit: Audit
     catalog: Catalog
+    agreements: Agreements
+    policies: Policies
     admission: Admission
     jobs: Jobs
     online: Online
@@ -74,22 +79,32 @@ def build(settings: Settings) -> Services:
     replicas = Replicas(client, settings.group)
     record = JobRecord(store)
     catalog = Catalog(store)
-    admission = Admission(catalog, client, client_url(settings), settings.group)
+    agreements = Agreements(store)
+    admission = Admission(catalog, agreements, client, client_url(settings), settings.group)
     publisher = Publisher(make_celery(settings), settings, scripts)
     queues = Queues(scripts, replicas, stock_order=settings.order == "fifo")
     attempts = Attempts(record)
     shares = Shares(scripts, store)
+    accounts = Accounts(store, tell=shares.tell)
+
+    def tell() -> None:
+        for kept in (accounts, catalog, agreements):
+            kept.forget()
+        shares.tell()
+
     reader = ReplyReader(lambda: connect(settings), settings.group)
     return Services(
         settings=settings,
         store=store,
         redis=client,
         scripts=scripts,
-        accounts=Accounts(store, tell=shares.tell),
+        accounts=accounts,
         users=Users(store),
         user_tokens=UserTokens(store),
         audit=Audit(store),
         catalog=catalog,
+        agreements=agreements,
+        policies=Policies(store, tell=tell),
         admission=admission,
         jobs=Jobs(admission, record, publisher, scripts, store),
         online=Online(admission, publisher, reader, queues, scripts, FinishedRequests(record), Withdrawals(scripts)),
@@ -99,5 +114,5 @@ def build(settings: Settings) -> Services:
         limits=Limits(scripts, store, shares),
         dead_letters=DeadLetters(scripts, record, store),
         reranks=Reranks(scripts, record, store),
-        watchdog=Watchdog(scripts, store, record, attempts, queues, Pools(scripts, replicas), shares),
+        watchdog=Watchdog(scripts, store, record, attempts, queues, Pools(scripts, replicas), shares, Learning(store)),
     )

@@ -12,6 +12,9 @@ from qosqueue.settings import Settings
 
 REAP_TASK = "qosqueue.watchdog.reap"
 AGE_TASK = "qosqueue.watchdog.age"
+LEARN_TASK = "qosqueue.watchdog.learn"
+# Budgets drift slowly: a sweep need not look each time.
+LEARN_EVERY_S = 5.0
 
 
 def register_tasks(app: Celery, watchdog: Watchdog) -> None:
@@ -25,11 +28,16 @@ def register_tasks(app: Celery, watchdog: Watchdog) -> None:
     def age() -> None:
         watchdog.age()
 
+    @app.task(name=LEARN_TASK)
+    def learn() -> None:
+        watchdog.learn()
+
 
 def schedule(settings: Settings) -> dict[str, Any]:
     """Celery's `beat_schedule`. A run that could not start before the next one is due is dropped."""
-    period_s = settings.sweep_ms / 1000
+    sweep_s = settings.sweep_ms / 1000
+    periods_s = {REAP_TASK: sweep_s, AGE_TASK: sweep_s, LEARN_TASK: max(sweep_s, LEARN_EVERY_S)}
     return {
         name: {"task": name, "schedule": period_s, "options": {"queue": SYSTEM_LANE, "expires": period_s}}
-        for name in (REAP_TASK, AGE_TASK)
+        for name, period_s in periods_s.items()
     }

@@ -13,10 +13,12 @@ import typer
 
 from qosqueue.broker.address import connect, socket_path
 from qosqueue.broker.scripts import Scripts
-from qosqueue.errors import BrokerUnavailable, InvalidField, QosqueueError, StoreUnavailable
+from qosqueue.errors import BrokerUnavailable, InvalidField, InvalidPolicy, QosqueueError, StoreUnavailable
 from qosqueue.service.accounts import Accounts
+from qosqueue.service.agreements import Agreements
 from qosqueue.service.audit import Audit
 from qosqueue.service.catalog import Catalog
+from qosqueue.service.policies import Policies
 from qosqueue.service.shares import Shares
 from qosqueue.service.user_tokens import UserTokens
 from qosqueue.service.users import Users
@@ -39,14 +41,17 @@ class RecordServices:
     users: Users
     user_tokens: UserTokens
     audit: Audit
+    agreements: Agreements
+    policies: Policies
 
 
 @contextmanager
-def open_services() -> Iterator[RecordServices]:
+def open_services(*, raise_invalid: bool = False) -> Iterator[RecordServices]:
     """The services on the database of the settings (`QOSQUEUE_HOME`, `QOSQUEUE_DATABASE_URL`); makes nothing.
 
     An error of qosqueue inside the block, or a database that is missing, locked or not migrated, becomes one
-    line on stderr and the end of the command: exit code 2 for a value out of range, 1 for all else.
+    line on stderr and the end of the command: exit code 2 for a value out of range, 1 for all else. With
+    `raise_invalid` a policy that cannot hold is left to the caller.
     """
     try:
         settings = load_settings()
@@ -54,18 +59,31 @@ def open_services() -> Iterator[RecordServices]:
         require_current(url)
         store = open_store(url)
         try:
-            accounts = Accounts(store, tell=partial(_tell, settings, store))
-            yield RecordServices(store, accounts, Catalog(store), Users(store), UserTokens(store), Audit(store))
+            tell = partial(_tell, settings, store)
+            yield RecordServices(
+                store,
+                Accounts(store, tell=tell),
+                Catalog(store),
+                Users(store),
+                UserTokens(store),
+                Audit(store),
+                Agreements(store),
+                Policies(store, tell=tell),
+            )
         finally:
             store.close()
+    except InvalidPolicy as error:
+        if raise_invalid:
+            raise
+        raise failure(str(error.faults[0]), USAGE) from error
     except InvalidField as error:
         raise failure(str(error), USAGE) from error
     except QosqueueError as error:
         raise failure(str(error), FAILED) from error
 
 
-def _tell(settings: Settings, store: Store, tenant: Tenant) -> None:
-    """Let the order hear of a tenant's change at once; if its broker is away, let the person hear of that."""
+def _tell(settings: Settings, store: Store, tenant: Tenant | None = None) -> None:
+    """Let the order hear of a tenant's change (None: any's) at once; if its broker is away, the person hears of it."""
     if settings.redis_url is None and not socket_path(settings).exists():
         return  # nothing is up that could be late: the watchdog looks at the record when it starts
     with connect(settings) as client:

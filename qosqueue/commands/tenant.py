@@ -3,47 +3,49 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from qosqueue.commands.context import USAGE, actor, failure, open_services
 from qosqueue.commands.output import JsonOption, print_json, print_table
-from qosqueue.service.tenant_fields import CLEARABLE
+from qosqueue.commands.tenant_options import (
+    Clear,
+    Contracted,
+    ErrorBudget,
+    GpuSecondsPerDay,
+    HighTarget,
+    LowTarget,
+    MaxInFlight,
+    MaxQueued,
+    MaxRunning,
+    MediumTarget,
+    NewTier,
+    OnLateText,
+    OnlineTarget,
+    Organisation,
+    Requests,
+    Road,
+    SuccessTarget,
+    TierText,
+    Tokens,
+    TokensPerDay,
+    Weight,
+    Why,
+    cleared,
+    steps,
+)
+from qosqueue.service.tenant_fields import CHANGEABLE, CLEARABLE
 from qosqueue.store.records import Tenant
 
 app = typer.Typer(help="Who is billed and treated fairly.", no_args_is_help=True)
 
-COLUMNS = (
-    "name",
-    "id",
-    "tier",
-    "weight",
-    "online_target_ms",
-    "success_target_percent",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "organisation",
-    "contracted_percent",
-    "max_running",
-    "enabled",
+ALWAYS_SHOWN = (
+    *("name", "id", "tier", "weight", "online_target_ms", "success_target_percent", "requests_per_minute"),
+    *("tokens_per_minute", "organisation", "contracted_percent", "max_running"),
 )
-
-TierText = Annotated[str, typer.Option("--tier", metavar="vip|standard|basic", help="the tenant's class")]
-NewTier = Annotated[str | None, typer.Option("--tier", metavar="vip|standard|basic", help="the tenant's class")]
-Weight = Annotated[
-    int | None, typer.Option(help="1-1000, else the tier's; of twice as much an excess costs half the place")
-]
-OnlineTarget = Annotated[int | None, typer.Option(help="first answer of online requests within so many ms")]
-SuccessTarget = Annotated[int | None, typer.Option(help="percent of requests that must succeed in time")]
-Requests = Annotated[int | None, typer.Option(help="limit of requests a minute")]
-Tokens = Annotated[int | None, typer.Option(help="limit of tokens a minute")]
-Organisation = Annotated[str | None, typer.Option(help="tenants of one organisation count as one in the order")]
-Contracted = Annotated[
-    int | None,
-    typer.Option(help="percent of each pool that it may claim without losing place; all come to 100 at most"),
-]
-MaxRunning = Annotated[int | None, typer.Option(help="at most so many of its requests run at once; 0 lets none begin")]
+# The others are a column only where a tenant has one.
+SHOWN_IF_SET = tuple(name for name in CLEARABLE if name not in ALWAYS_SHOWN)
 
 
 @app.command()
@@ -52,41 +54,38 @@ def create(
     tier: TierText,
     weight: Weight = None,
     online_target_ms: OnlineTarget = None,
+    high_target_ms: HighTarget = None,
+    medium_target_ms: MediumTarget = None,
+    low_target_ms: LowTarget = None,
     success_target_percent: SuccessTarget = None,
+    error_budget_per_10k: ErrorBudget = None,
     requests_per_minute: Requests = None,
     tokens_per_minute: Tokens = None,
+    tokens_per_day: TokensPerDay = None,
+    gpu_seconds_per_day: GpuSecondsPerDay = None,
+    max_in_flight: MaxInFlight = None,
+    max_queued: MaxQueued = None,
     organisation: Organisation = None,
     contracted_percent: Contracted = None,
     max_running: MaxRunning = None,
+    on_late: OnLateText = None,
+    road: Road = None,
+    why: Why = None,
     json: JsonOption = False,
 ) -> None:
     """Make a tenant."""
+    given = _given(locals())
     with open_services() as services:
-        tenant = services.accounts.create_tenant(
-            name,
-            tier,
-            actor=actor(),
-            weight=weight,
-            online_target_ms=online_target_ms,
-            success_target_percent=success_target_percent,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            organisation=organisation,
-            contracted_percent=contracted_percent,
-            max_running=max_running,
-        )
-    _show(tenant, json)
+        tenant = services.accounts.create_tenant(given.pop("name"), given.pop("tier"), actor=actor(), why=why, **given)
+    _show([tenant], json, one=True)
 
 
 @app.command("list")
 def list_(json: JsonOption = False) -> None:
     """List all tenants, disabled ones too."""
     with open_services() as services:
-        rows = [asdict(tenant) for tenant in services.accounts.list_tenants()]
-    if json:
-        print_json(rows)
-    else:
-        print_table(rows, COLUMNS)
+        tenants = services.accounts.list_tenants()
+    _show(tenants, json)
 
 
 @app.command()
@@ -96,49 +95,48 @@ def update(
     tier: NewTier = None,
     weight: Weight = None,
     online_target_ms: OnlineTarget = None,
+    high_target_ms: HighTarget = None,
+    medium_target_ms: MediumTarget = None,
+    low_target_ms: LowTarget = None,
     success_target_percent: SuccessTarget = None,
+    error_budget_per_10k: ErrorBudget = None,
     requests_per_minute: Requests = None,
     tokens_per_minute: Tokens = None,
+    tokens_per_day: TokensPerDay = None,
+    gpu_seconds_per_day: GpuSecondsPerDay = None,
+    max_in_flight: MaxInFlight = None,
+    max_queued: MaxQueued = None,
     organisation: Organisation = None,
     contracted_percent: Contracted = None,
     max_running: MaxRunning = None,
+    on_late: OnLateText = None,
+    road: Road = None,
     enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="whether its keys work")] = None,
-    clear: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FIELD", help=f"take away one of {', '.join(CLEARABLE)}; repeatable"),
-    ] = None,
+    clear: Clear = None,
+    why: Why = None,
     json: JsonOption = False,
 ) -> None:
     """Change a tenant; what is not named stays."""
-    given = {
-        "name": name,
-        "tier": tier,
-        "weight": weight,
-        "online_target_ms": online_target_ms,
-        "success_target_percent": success_target_percent,
-        "requests_per_minute": requests_per_minute,
-        "tokens_per_minute": tokens_per_minute,
-        "organisation": organisation,
-        "contracted_percent": contracted_percent,
-        "max_running": max_running,
-        "enabled": enabled,
-    }
-    changes: dict[str, object] = {field: value for field, value in given.items() if value is not None}
-    for field in clear or []:
-        if field not in CLEARABLE:
-            raise failure(f"--clear: expected one of {', '.join(CLEARABLE)}, got {field!r}", USAGE)
-        if field in changes:
-            raise failure(f"{field}: expected a new value or --clear, got both", USAGE)
-        changes[field] = None
+    changes = _given(locals())
+    changes |= cleared(clear, changes, CLEARABLE)
     if not changes:
         raise failure("tenant update: expected at least one field to change, got none", USAGE)
     with open_services() as services:
-        changed = services.accounts.update_tenant(tenant, actor=actor(), **changes)
-    _show(changed, json)
+        changed = services.accounts.update_tenant(tenant, actor=actor(), why=why, **changes)
+    _show([changed], json, one=True)
 
 
-def _show(tenant: Tenant, json: bool) -> None:
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a tenant among a command's options that were given."""
+    given = {name: options[name] for name in CHANGEABLE if options.get(name) is not None}
+    return given | ({"road": steps(given["road"])} if "road" in given else {})
+
+
+def _show(tenants: list[Tenant], json: bool, *, one: bool = False) -> None:
+    rows = [asdict(tenant) for tenant in tenants]
     if json:
-        print_json(asdict(tenant))
-    else:
-        print_table([asdict(tenant)], COLUMNS)
+        print_json(rows[0] if one else rows)
+        return
+    said = [name for name in SHOWN_IF_SET if any(row[name] is not None for row in rows)]
+    from_file = ["source"] if any(row["source"] == "file" for row in rows) else []
+    print_table(rows, (*ALWAYS_SHOWN, *said, *from_file, "enabled"))

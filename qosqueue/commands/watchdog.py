@@ -23,7 +23,7 @@ NO_COUNT = "fences"
 def run(json: JsonOption = False) -> None:
     """Sweep once now, besides the sweeps that beat starts, and show what was done."""
     with open_running() as services:
-        runs = [services.watchdog.reap(), services.watchdog.age()]
+        runs = [services.watchdog.reap(), services.watchdog.age(), services.watchdog.learn()]
     _show(runs, json)
 
 

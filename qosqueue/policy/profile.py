@@ -53,6 +53,7 @@ class Facts:
     max_output_tokens: int
     latency_budget_ms: int | None = None
     tenant_budget_ms: int | None = None
+    scenario_budget_ms: int | None = None
     ttl_ms: int | None = None
 
 
@@ -79,7 +80,7 @@ def make_profile(facts: Facts) -> Profile:
 
     Priority starts at the tier's first and falls, never beyond the tier's last, with looser latency, with work
     that nobody waits for, and with heavy models. The budget is the request's own, else the tenant's SLA for
-    online work, else the default of the tier and task type.
+    online work, else what the scenario usually takes (policy/scenario.py), else the default of the tier and task type.
     """
     budget_ms = _budget_ms(facts)
     latency = latency_class(budget_ms)
@@ -111,4 +112,6 @@ def _budget_ms(facts: Facts) -> int:
         return facts.latency_budget_ms
     if facts.task_type is TaskType.ONLINE and facts.tenant_budget_ms is not None:
         return facts.tenant_budget_ms
+    if facts.scenario_budget_ms is not None:
+        return facts.scenario_budget_ms
     return DEFAULT_BUDGET_MS[facts.task_type][facts.tier]

@@ -14,6 +14,7 @@ from qosqueue.errors import Conflict, InvalidField, NotFound, StoreUnavailable
 from qosqueue.policy.terms import Tier
 from qosqueue.service import audit
 from qosqueue.service.fields import may_be_recorded
+from qosqueue.service.policy_versions import policy_change, source_of
 from qosqueue.service.tenant_fields import CLEARABLE, checked
 from qosqueue.store.clock import monotonic_ms, now_ms
 from qosqueue.store.ids import new_id
@@ -54,7 +55,9 @@ class Accounts:
             self._owner_of_hash, monotonic_ms=monotonic_clock_ms, keep_ms=keep_ms
         )
 
-    def create_tenant(self, name: str, tier: Tier | str, *, actor: str, **given: object) -> Tenant:
+    def create_tenant(
+        self, name: str, tier: Tier | str, *, actor: str, why: str | None = None, **given: object
+    ) -> Tenant:
         """Make a tenant with what is `given` of CHANGEABLE; without a weight it gets its tier's.
 
         Raises InvalidField (also for a contract that does not fit beside all others: together they are at most 100
@@ -62,11 +65,12 @@ class Accounts:
         """
         blank = dict.fromkeys(("weight", *CLEARABLE)) | {"enabled": True}
         values = checked({"name": name, "tier": tier, **blank, **given})
-        made_ms = now_ms()
-        with self._store.change() as session:
+        made_ms, source = now_ms(), source_of(actor)
+        why = why or f"tenant {name} made"
+        with policy_change(self._store, actor=actor, why=why, source=source) as session:
             if values["weight"] is None:
                 values["weight"] = _tier_weight(session, values["tier"])
-            row = TenantRow(id=new_id("ten"), created_ms=made_ms, updated_ms=made_ms, **values)
+            row = TenantRow(id=new_id("ten"), created_ms=made_ms, updated_ms=made_ms, source=source, **values)
             _hold_contracts(session, row.id, row.contracted_percent)
             session.add(row)
             _flush_tenant(session, name)
@@ -75,17 +79,18 @@ class Accounts:
         self._tell(made)
         return made
 
-    def update_tenant(self, tenant_id: str, *, actor: str, **changes: object) -> Tenant:
+    def update_tenant(self, tenant_id: str, *, actor: str, why: str | None = None, **changes: object) -> Tenant:
         """Change what is given of CHANGEABLE: name, tier, weight, targets, limits, conduct, shares or `enabled`.
 
-        It is known at once here, elsewhere in 2 s; what is queued keeps the organisation with which it came.
+        It is known at once here, elsewhere in a second; what is queued keeps the organisation with which it came.
 
         None takes a target or limit away, and gives the weight of the tier. A tenant that has its tier's weight
         and moves to another tier gets that tier's. Raises InvalidField (also for a contract that does not fit beside
         all others), NotFound, Conflict if the name is taken.
         """
-        values = checked(changes)
-        with self._store.change() as session:
+        values, source = checked(changes), source_of(actor)
+        why = why or f"tenant {tenant_id}: {', '.join(changes)}"
+        with policy_change(self._store, actor=actor, why=why, source=source) as session:
             row = _tenant_row(session, tenant_id, for_update=True)
             if "tier" in values and "weight" not in values and row.weight == _tier_weight(session, row.tier):
                 values["weight"] = None
@@ -98,7 +103,7 @@ class Accounts:
                     _hold_contracts(session, row.id, after["contracted_percent"])
                 for field, value in after.items():
                     setattr(row, field, value)
-                row.updated_ms = now_ms()
+                row.updated_ms, row.source = now_ms(), source
                 _flush_tenant(session, row.name)
                 audit.append(
                     session,
@@ -156,7 +161,7 @@ class Accounts:
             return [key_of(row) for row in session.scalars(query)]
 
     def revoke_key(self, key_id: str, *, actor: str) -> Key:
-        """End a key: at once in this process, within 2 s in the others. A second time changes nothing.
+        """End a key: at once in this process, within a second in the others. A second time changes nothing.
 
         Raises NotFound.
         """
@@ -183,13 +188,17 @@ class Accounts:
     def authenticate(self, key: str) -> Tenant | None:
         """The tenant that owns a key; None for a key that is unknown or revoked, or whose tenant is disabled.
 
-        Found by the key's hash: how long the search takes tells nothing about the key. The answer is at most
-        2 s old; with the record away the last known answer serves, and StoreUnavailable is raised for a key
+        Found by the key's hash: how long the search takes tells nothing about the key. The answer is at most a
+        second old; with the record away the last known answer serves, and StoreUnavailable is raised for a key
         that this process has not seen.
         """
         if not key.startswith(KEY_START):
             return None
         return self._owners.get(_hash(key))
+
+    def forget(self) -> None:
+        """Ask the record again: this process has changed the policy by other means."""
+        self._owners.forget()
 
     def _owner_of_hash(self, sha256: str) -> Tenant | None:
         query = (
@@ -228,8 +237,6 @@ def _hold_contracts(session: Session, tenant_id: str, percent: int | None) -> No
     """Refuse a contract that does not fit beside those of all other tenants, disabled ones too."""
     if not percent:
         return
-    # Two that are given at once must not both find room: whoever gives a contract takes its turn here.
-    session.execute(select(TierRow.name).order_by(TierRow.name).with_for_update(key_share=True)).all()
     others = select(func.coalesce(func.sum(TenantRow.contracted_percent), 0)).where(TenantRow.id != tenant_id)
     taken = int(session.scalar(others) or 0)
     if taken + percent > ALL_PERCENT:

@@ -14,6 +14,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.profile import Facts, make_profile
 from qosqueue.policy.refusal import Refusal
+from qosqueue.service.agreements import Agreements
 from qosqueue.service.asked_model import find_model
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.requests import Admitted, JobRequest
@@ -27,8 +28,9 @@ class Admission:
     minute. A request that is refused for its tokens has still used one of its requests.
     """
 
-    def __init__(self, catalog: Catalog, client: redis.Redis, url: str, group: str) -> None:
+    def __init__(self, catalog: Catalog, agreements: Agreements, client: redis.Redis, url: str, group: str) -> None:
         self._catalog = catalog
+        self._agreements = agreements
         self._group = group
         storage = RedisStorage(url, connection_pool=client.connection_pool, key_prefix=f"{{{group}}}:quota")
         self._limiter = SlidingWindowCounterRateLimiter(storage)
@@ -38,6 +40,7 @@ class Admission:
         model = find_model(self._catalog, request.model)
         if isinstance(model, Refusal):
             return model
+        agreed = self._agreements.of(tenant, model.name, request.task_type).agreed
         profile = make_profile(
             Facts(
                 tier=tenant.tier,
@@ -46,7 +49,8 @@ class Admission:
                 prompt_tokens=request.prompt_tokens,
                 max_output_tokens=request.max_output_tokens,
                 latency_budget_ms=request.latency_budget_ms,
-                tenant_budget_ms=tenant.online_target_ms,
+                tenant_budget_ms=agreed.online_target_ms,
+                scenario_budget_ms=self._agreements.default_budget_ms(tenant, model.name, request.task_type),
                 ttl_ms=request.ttl_ms,
             )
         )

@@ -25,6 +25,7 @@ from qosqueue.service.fields import (
     checked_whole,
     one_of,
 )
+from qosqueue.service.policy_versions import policy_change, source_of
 from qosqueue.store.clock import monotonic_ms, now_ms
 from qosqueue.store.last_known import KEEP_MS, LastKnown
 from qosqueue.store.records import Model, model_of
@@ -62,6 +63,7 @@ class Catalog:
         memory_bytes: int,
         context_tokens: int,
         slots: int,
+        why: str | None = None,
         approve: Approve | None = None,
         **given: object,
     ) -> Model:
@@ -72,19 +74,20 @@ class Catalog:
         """
         needed = {"memory_bytes": memory_bytes, "context_tokens": context_tokens, "slots": slots}
         blank: dict[str, object] = {"options": {}, "enabled": True, **dict.fromkeys(CLEARABLE)}
-        values = {field: _checked_field(field, value) for field, value in {**needed, **blank, **given}.items()}
+        values = {field: checked_field(field, value) for field, value in {**needed, **blank, **given}.items()}
         values = {
             "name": checked_name("name", name, MODEL_NAME),
             "engine": checked_name("engine", engine, ENGINE_NAME),
             **values,
-            **_weighed(values),
+            **weighed(values),
         }
         made_ms = now_ms()
         if approve is not None:
             approve(Model(**(values | {"weight_class": WeightClass(values["weight_class"])}), created_ms=made_ms))
-        with self._store.change() as session:
+        source, why = source_of(actor), why or f"model {name} added"
+        with policy_change(self._store, actor=actor, why=why, source=source) as session:
             _hold_fallback(session, name, values["fallback_model"])
-            row = ModelRow(created_ms=made_ms, **values)
+            row = ModelRow(created_ms=made_ms, source=source, **values)
             session.add(row)
             try:
                 session.flush()
@@ -93,20 +96,23 @@ class Catalog:
             audit.append(session, actor=actor, action="model.add", subject=name, after=values)
             return model_of(row)
 
-    def update_model(self, name: str, *, actor: str, approve: Approve | None = None, **changes: object) -> Model:
+    def update_model(
+        self, name: str, *, actor: str, why: str | None = None, approve: Approve | None = None, **changes: object
+    ) -> Model:
         """Change a model: what is given of CHANGEABLE, the options all at once.
 
         A weight class that nobody gave follows what decides it; None takes a given one away. `enabled` counts within
-        2 s everywhere, the rest from the next start of a worker. Taking a model out of use needs no approval. Raises
-        InvalidField, NotFound, and what `approve` raises.
+        a second everywhere, the rest from the next start of a worker. Taking a model out of use needs no approval.
+        Raises InvalidField, NotFound, and what `approve` raises.
         """
-        values = {field: _checked_field(field, value) for field, value in changes.items()}
+        values = {field: checked_field(field, value) for field, value in changes.items()}
         if approve is not None and values != {"enabled": False}:
             # Before the transaction: it may take seconds, and nobody else could write.
             with self._store.session() as session:
                 row = _model_row(session, name)
                 approve(replace(model_of(row), **_completed(row, values)))
-        with self._store.change() as session:
+        source, why = source_of(actor), why or f"model {name}: {', '.join(changes)}"
+        with policy_change(self._store, actor=actor, why=why, source=source) as session:
             row = _model_row(session, name, for_update=True)
             if "fallback_model" in values:
                 _hold_fallback(session, name, values["fallback_model"])
@@ -114,7 +120,7 @@ class Catalog:
             before = {field: getattr(row, field) for field in values}
             after = {field: value for field, value in values.items() if value != before[field]}
             if after:
-                for field, value in after.items():
+                for field, value in (after | {"source": source}).items():
                     setattr(row, field, value)
                 audit.append(
                     session,
@@ -133,7 +139,8 @@ class Catalog:
 
         Raises NotFound, and Conflict while another model falls back to it or an override names it.
         """
-        with self._store.change() as session:
+        source = source_of(actor)
+        with policy_change(self._store, actor=actor, why=f"model {name} removed", source=source) as session:
             row = _model_row(session, name, for_update=True)
             removed = model_of(row)
             _hold_unnamed(session, name)
@@ -149,7 +156,7 @@ class Catalog:
             return [model_of(row) for row in session.scalars(select(ModelRow).order_by(ModelRow.name))]
 
     def get_model(self, name: str) -> Model:
-        """The model of that name, at most 2 s old, disabled or not; raises NotFound.
+        """The model of that name, at most a second old, disabled or not; raises NotFound.
 
         With the record away the last known answer serves; StoreUnavailable is raised if there is none.
         """
@@ -157,6 +164,10 @@ class Catalog:
         if model is None:
             raise NotFound(f"no model {name!r}")
         return model
+
+    def forget(self) -> None:
+        """Ask the record again: this process has changed the policy by other means."""
+        self._models.forget()
 
     def _model_named(self, name: str) -> Model | None:
         # What can be no name is not asked for: PostgreSQL refuses a text that holds a NUL.
@@ -167,18 +178,18 @@ class Catalog:
             return None if row is None else model_of(row)
 
 
-def _weighed(values: dict[str, Any]) -> dict[str, str]:
+def weighed(values: dict[str, Any]) -> dict[str, str]:
     """Weight class and basis: the class that was given, else what the model weighs."""
-    if values["weight_class"] is not None:
+    if values.get("weight_class") is not None:
         return {"weight_class": values["weight_class"], "weight_basis": WeightBasis.GIVEN.value}
-    weighed = weigh(values["memory_bytes"], values["parameters"], values["measured_ms"])
-    return {"weight_class": weighed.weight_class.value, "weight_basis": weighed.basis.value}
+    found = weigh(values["memory_bytes"], values.get("parameters"), values.get("measured_ms"))
+    return {"weight_class": found.weight_class.value, "weight_basis": found.basis.value}
 
 
 def _completed(row: ModelRow, values: dict[str, Any]) -> dict[str, Any]:
     """The changes of a model, with the weight class to which they lead."""
     given = row.weight_class if row.weight_basis == WeightBasis.GIVEN else None
-    return values | _weighed({field: getattr(row, field) for field in WEIGHED_BY} | {"weight_class": given} | values)
+    return values | weighed({field: getattr(row, field) for field in WEIGHED_BY} | {"weight_class": given} | values)
 
 
 def _hold_fallback(session: Session, name: str, fallback: str | None) -> None:
@@ -205,7 +216,8 @@ def _model_row(session: Session, name: str, *, for_update: bool = False) -> Mode
     return row
 
 
-def _checked_field(field: str, value: object) -> Any:
+def checked_field(field: str, value: object) -> Any:
+    """The value as the record keeps it; raises InvalidField."""
     if field == "enabled":
         return checked_flag(field, value)
     if field == "options":

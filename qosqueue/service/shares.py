@@ -55,12 +55,14 @@ class Shares:
         # Tenants whose queued work has yet to be charged anew: what a process leaves undone, the next sweep does.
         self._to_recharge = f"{scripts.key}:recharge"
 
-    def tell(self, tenant: Tenant) -> None:
-        """A tenant was made or changed: let it count at once, or, if the broker is away, with the next sweep."""
+    def tell(self, tenant: Tenant | None = None) -> None:
+        """One tenant (None: any) was made or changed: let it count at once, or, if the broker is away, with the next
+        sweep."""
         try:
             self.refresh(tenant)
         except (BrokerUnavailable, StoreUnavailable) as error:
-            log.warning("a tenant's change waits for the next sweep", tenant=tenant.id, error=str(error))
+            changed = "any" if tenant is None else tenant.id
+            log.warning("a change of tenants waits for the next sweep", tenant=changed, error=str(error))
 
     def refresh(self, changed: Tenant | None = None) -> dict[str, list[str]]:
         """Bring the order in step with the record: the organisations and limits that differed.

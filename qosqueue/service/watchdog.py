@@ -17,6 +17,7 @@ from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.lifecycle import JobEvent, JobStatus
 from qosqueue.policy.reference.message import Reaped
 from qosqueue.service.attempts import Attempts
+from qosqueue.service.learning import Learning
 from qosqueue.service.pools import Pools
 from qosqueue.service.queues import Queues
 from qosqueue.service.shares import Shares
@@ -78,11 +79,13 @@ class Watchdog:
         queues: Queues,
         pools: Pools,
         shares: Shares,
+        learning: Learning,
     ) -> None:
         self._scripts = scripts
         self._queues = queues
         self._pools = pools
         self._shares = shares
+        self._learning = learning
         self._store = store
         self._record = record
         self._attempts = attempts
@@ -97,6 +100,10 @@ class Watchdog:
     def age(self) -> WatchdogRun:
         """Make the moves that time has brought; tell the order what its pools are now, and who was promised what."""
         return self._run("age", self._age)
+
+    def learn(self) -> WatchdogRun:
+        """Learn from finished requests which start budgets their scenarios need."""
+        return self._run("learn", lambda: {"scenarios": self._learning.learn()})
 
     def runs(self, limit: int) -> list[WatchdogRun]:
         """The last runs, newest first."""

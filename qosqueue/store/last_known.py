@@ -11,7 +11,8 @@ from qosqueue.errors import StoreUnavailable
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-KEEP_MS = 2_000
+# A change of the policy counts everywhere within a second.
+KEEP_MS = 1_000
 MAX_ENTRIES = 10_000
 
 

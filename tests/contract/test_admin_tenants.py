@@ -10,6 +10,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 from qosqueue.policy.terms import Tier
+from qosqueue.service.policies import Policies
+from qosqueue.service.policy_file import parse
 from qosqueue.store.records import Role
 from qosqueue.store.tables import KeyRow, TenantRow
 from tests.support.admin_site import Site, post, site_fixture  # noqa: F401
@@ -26,6 +28,17 @@ FORM = {
     "organisation": "",
     "contracted_percent": "",
     "max_running": "",
+    "tokens_per_day": "",
+    "gpu_seconds_per_day": "",
+    "max_in_flight": "",
+    "max_queued": "",
+    "high_target_ms": "",
+    "medium_target_ms": "",
+    "low_target_ms": "",
+    "error_budget_per_10k": "",
+    "on_late": "",
+    "road": "",
+    "why": "",
     "enabled": "on",
 }
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
@@ -80,6 +93,40 @@ def test_what_a_tenant_is_promised_is_kept_shown_and_taken_away(site: Site, clie
     assert (row.organisation, row.contracted_percent, row.max_running) == (None, None, None)
 
 
+def test_limits_and_conduct_are_kept_shown_and_taken_away_with_a_reason(site: Site, client: FlaskClient) -> None:
+    limits = {"tokens_per_day": "9000", "max_in_flight": "0", "max_queued": "7", "high_target_ms": "80"}
+    conduct = {"on_late": "downgrade", "road": "retry, fallback, reject"}
+    post(client, "/admin/tenants/new", **(FORM | limits | conduct | {"why": "a new contract"}))
+    row = row_of(site, "acme")
+    assert (row.tokens_per_day, row.max_in_flight, row.max_queued, row.high_target_ms) == (9000, 0, 7, 80)
+    assert (row.on_late, row.road, row.source) == ("downgrade", ["retry", "fallback", "reject"], "page")
+    shown = client.get(f"/admin/tenants/{row.id}").text
+    assert all(
+        f'name="{name}" value="{value}"' in shown for name, value in (limits | {"road": conduct["road"]}).items()
+    )
+    assert '<option value="downgrade" selected>' in shown
+    assert "policy file" not in shown
+    versions = Policies(site.store).versions
+    assert [(each.source, each.actor, each.why) for each in versions.list(1)] == [
+        ("page", "user:the-admin", "a new contract")
+    ]
+    unchanged = versions.list(1)
+    post(client, f"/admin/tenants/{row.id}", **(FORM | limits | conduct))
+    assert versions.list(1) == unchanged, "the form as it was is no change"
+    post(client, f"/admin/tenants/{row.id}", **FORM)
+    row = row_of(site, "acme")
+    assert (row.max_in_flight, row.on_late, row.road) == (None, None, None)
+
+
+def test_a_tenant_that_comes_from_a_file_says_so(site: Site, client: FlaskClient) -> None:
+    file = parse("schema = 1\n[tenants.filed]\ntier = 'vip'\n")
+    Policies(site.store).apply(file, actor="cli:anna", why="from git")
+    page = f"/admin/tenants/{row_of(site, 'filed').id}"
+    assert "This tenant comes from a policy file." in client.get(page).text
+    post(client, page, **(FORM | {"name": "filed", "weight": "3"}))
+    assert "policy file" not in client.get(page).text
+
+
 def test_with_its_tier_a_tenant_changes_a_weight_that_was_the_tiers(site: Site, client: FlaskClient) -> None:
     tenant = site.accounts.create_tenant("acme", Tier.VIP, actor="system:test")
     basic = site.accounts.create_tenant("other", Tier.BASIC, actor="system:test")
@@ -106,6 +153,12 @@ def test_with_its_tier_a_tenant_changes_a_weight_that_was_the_tiers(site: Site, 
         ("contracted_percent", "101", "from 0 to 100"),
         ("contracted_percent", "71", "at most 70 (other tenants&#39; contracts come to 30)"),
         ("max_running", "-1", "from 0 to"),
+        ("tokens_per_day", "0", "from 1 to"),
+        ("max_queued", "-1", "from 0 to"),
+        ("error_budget_per_10k", "10001", "from 0 to 10000"),
+        ("low_target_ms", "0", "from 1 to"),
+        ("on_late", "never", "Expected one of reject, defer, downgrade"),
+        ("road", "retry, wait", "Expected different steps of retry"),
     ],
 )
 @pytest.mark.parametrize("edit", [False, True])

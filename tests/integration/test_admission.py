@@ -23,7 +23,7 @@ from tests.support.road import Road
 def admission(road: Road, client: redis.Redis | None = None) -> Admission:
     services = road.services
     client = services.redis if client is None else client
-    return Admission(services.catalog, client, client_url(road.settings), road.settings.group)
+    return Admission(services.catalog, services.agreements, client, client_url(road.settings), road.settings.group)
 
 
 def limited(road: Road, **limits: int) -> Tenant:

@@ -11,6 +11,7 @@ from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.lifecycle import JobEvent, JobStatus
 from qosqueue.policy.reference.message import Delivery, Reaped
 from qosqueue.service import watchdog as module
+from qosqueue.service.learning import Learning
 from qosqueue.service.pools import Pools
 from qosqueue.service.shares import Shares
 from qosqueue.service.watchdog import Watchdog
@@ -67,7 +68,10 @@ def test_a_worker_that_is_quicker_than_the_sweep_keeps_its_attempt(modelled: Roa
     lose(modelled)
     pools, record = Pools(services.scripts, services.replicas), Slow(services.store)
     shares = Shares(services.scripts, services.store)
-    watchdog = Watchdog(services.scripts, services.store, record, services.attempts, services.queues, pools, shares)
+    learning = Learning(services.store)
+    watchdog = Watchdog(
+        services.scripts, services.store, record, services.attempts, services.queues, pools, shares, learning
+    )
     eventually(lambda: watchdog.reap().outcome["requeued"], within_s=2)
     assert modelled.job(job).status is JobStatus.RUNNING
     assert services.attempts.finish(job.id, 2, {}, prompt_tokens=1, completion_tokens=1, first_token_ms=1)
@@ -179,7 +183,10 @@ def test_what_the_record_could_not_take_is_told_with_the_next_sweep(modelled: Ro
     record = JobRecord(services.store)
     pools = Pools(services.scripts, services.replicas)
     shares = Shares(services.scripts, services.store)
-    watchdog = Watchdog(services.scripts, services.store, record, Failing(record), services.queues, pools, shares)
+    learning = Learning(services.store)
+    watchdog = Watchdog(
+        services.scripts, services.store, record, Failing(record), services.queues, pools, shares, learning
+    )
     eventually(lambda: _all_due(modelled), within_s=2)
     with pytest.raises(StoreUnavailable):
         watchdog.reap()

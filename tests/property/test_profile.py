@@ -21,6 +21,7 @@ FACTS = st.builds(
     max_output_tokens=st.integers(1, 10**8),
     latency_budget_ms=st.none() | BUDGETS,
     tenant_budget_ms=st.none() | BUDGETS,
+    scenario_budget_ms=st.none() | BUDGETS,
     ttl_ms=st.none() | st.integers(1, 10**9),
 )
 YEAR_2200_MS = 7_258_118_400_000
@@ -71,8 +72,10 @@ def test_a_profile_is_whole_and_depends_on_the_facts_alone(facts: Facts) -> None
 
 
 @given(FACTS)
-def test_budget_is_the_requests_own_then_the_tenants_then_the_default(facts: Facts) -> None:
+def test_budget_is_the_requests_own_then_the_tenants_then_the_scenarios_then_the_default(facts: Facts) -> None:
     expected = DEFAULT_BUDGET_MS[facts.task_type][facts.tier]
+    if facts.scenario_budget_ms is not None:
+        expected = facts.scenario_budget_ms
     if facts.tenant_budget_ms is not None and facts.task_type is TaskType.ONLINE:
         expected = facts.tenant_budget_ms
     if facts.latency_budget_ms is not None:

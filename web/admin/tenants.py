@@ -54,9 +54,7 @@ class TenantPages:
         if form.faults:
             return _form_page(form)
         try:
-            tenant = self.accounts.create_tenant(
-                form.name, form.tier, actor=actor(), organisation=form.organisation, **form.numbers
-            )
+            tenant = self.accounts.create_tenant(form.name, form.tier, actor=actor(), why=form.why, **form.optional())
         except InvalidField as error:
             form.refuse(error)
         except Conflict as error:
@@ -78,7 +76,7 @@ class TenantPages:
         if form.faults:
             return self._tenant_page(tenant, form)
         try:
-            self.accounts.update_tenant(tenant.id, actor=actor(), **form.changes(tenant))
+            self.accounts.update_tenant(tenant.id, actor=actor(), why=form.why, **form.changes(tenant))
         except InvalidField as error:
             form.refuse(error)
         except Conflict as error:
