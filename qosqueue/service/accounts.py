@@ -161,7 +161,7 @@ class Accounts:
             return [key_of(row) for row in session.scalars(query)]
 
     def revoke_key(self, key_id: str, *, actor: str) -> Key:
-        """End a key: at once in this process, within a second in the others. A second time changes nothing.
+        """End a key: at once in this process, within 2 s in the others. A second time changes nothing.
 
         Raises NotFound.
         """

@@ -17,7 +17,9 @@ from qosqueue.broker import library
 from qosqueue.cli import app as command_line
 from qosqueue.ops import announce
 from qosqueue.ops.first_run import People
+from qosqueue.policy.document import faults, with_file
 from qosqueue.policy.terms import WeightClass
+from qosqueue.service import policy_file, tenant_fields
 from qosqueue.settings import Settings
 from qosqueue.store.records import Model, NewKey
 from qosqueue.wiring import build
@@ -167,6 +169,15 @@ def test_the_rule_of_the_howto_runs() -> None:
         return sum(started[each.id] - each.arrival_ms for each in requests)
 
     assert waited(shorter) < waited(longer) / 10
+
+
+def test_the_policy_file_of_the_howto_is_one() -> None:
+    (file,) = fenced(read("docs/howto/policy-in-git.md"), "toml")
+    policy = policy_file.parse(file)
+    empty: dict[str, Any] = {"tenants": {}, "models": {}, "overrides": [], "scenarios": []}
+    assert faults(with_file(empty, policy)) == []
+    named = {name for entry in policy["tenants"].values() for name in entry}
+    assert set(tenant_fields.CLEARABLE) - named == {"organisation"}, "every limit and target is shown"
 
 
 def test_no_page_names_a_machine() -> None:

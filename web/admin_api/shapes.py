@@ -34,6 +34,7 @@ class TenantShape(BaseModel):
     road: list[str] | None
     created_ms: int
     updated_ms: int
+    source: str | None
 
 
 class TenantList(BaseModel):
