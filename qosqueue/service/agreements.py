@@ -15,7 +15,7 @@ from qosqueue.policy.profile import DEFAULT_BUDGET_MS
 from qosqueue.policy.scenario import bounds
 from qosqueue.policy.terms import TaskType
 from qosqueue.store.clock import monotonic_ms
-from qosqueue.store.last_known import KEEP_MS, LastKnown
+from qosqueue.store.last_known import KEEP_MS, MAX_ENTRIES, LastKnown
 from qosqueue.store.records import Override, Scenario, Tenant, override_of, scenario_of
 from qosqueue.store.session import Store
 from qosqueue.store.tables import OverrideRow, ScenarioRow
@@ -34,14 +34,25 @@ class Agreements:
         self._rules: LastKnown[str, tuple[Rule, ...]] = LastKnown(
             self._all_rules, monotonic_ms=monotonic_clock_ms, keep_ms=keep_ms
         )
+        # Made with every request otherwise, which takes longer than to ask a broker nearby.
+        self._made: dict[Place, tuple[Tenant, tuple[Rule, ...], Agreement]] = {}
         self._scenarios: LastKnown[Place, Scenario] = LastKnown(
             self._scenario, monotonic_ms=monotonic_clock_ms, keep_ms=keep_ms
         )
 
     def of(self, tenant: Tenant, model: str, task_type: TaskType) -> Agreement:
         """What is agreed, at most a second old. Raises StoreUnavailable if the record never answered here."""
+        rules, place = self._rules.get(EVERY) or (), (tenant.id, model, task_type)
+        made = self._made.get(place)
+        # Records are never changed: the same tenant and rules agree on the same.
+        if made is not None and made[0] is tenant and made[1] is rules:
+            return made[2]
         own = Agreed(**{name: getattr(tenant, name) for name in AGREED_FIELDS})
-        return agreement(tenant.id, own, self._rules.get(EVERY) or (), model, task_type)
+        found = agreement(tenant.id, own, rules, model, task_type)
+        if len(self._made) >= MAX_ENTRIES:
+            self._made.clear()
+        self._made[place] = (tenant, rules, found)
+        return found
 
     def default_budget_ms(self, tenant: Tenant, model: str, task_type: TaskType) -> int:
         """The start budget of a request that states none: learned, or the default of tier and task type, in bounds.

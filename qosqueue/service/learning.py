@@ -12,6 +12,7 @@ from qosqueue.policy.lifecycle import JobStatus
 from qosqueue.policy.profile import DEFAULT_BUDGET_MS
 from qosqueue.policy.scenario import bounds, next_budget_ms
 from qosqueue.policy.terms import TaskType, Tier
+from qosqueue.service.policy_versions import take_turn
 from qosqueue.store.clock import now_ms
 from qosqueue.store.session import Store
 from qosqueue.store.tables import JobRow, ModelRow, ScenarioRow, TenantRow
@@ -37,7 +38,7 @@ class Learning:
                 return []
         with self._store.change() as session:
             # Whoever else learns waits here, and finds these requests learned from.
-            session.execute(select(ScenarioRow.seen_ms).with_for_update()).all()
+            take_turn(session)
             taught = [_taught(session, request) for request in self._finished(session)]
         return sorted({scenario for scenario in taught if scenario is not None})
 

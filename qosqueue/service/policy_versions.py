@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from qosqueue.errors import NotFound
+from qosqueue.errors import InvalidField, NotFound
+from qosqueue.service.fields import may_be_recorded
 from qosqueue.store.clock import now_ms
 from qosqueue.store.policy_document import policy_document
 from qosqueue.store.records import PolicyVersion, policy_version_of
@@ -27,15 +28,20 @@ def source_of(actor: str) -> str:
     return PAGE if actor.startswith("user:") else COMMAND
 
 
+def take_turn(session: Session) -> None:
+    """Wait until nobody else changes the policy or what was learned, and keep others waiting until the session ends."""
+    session.execute(select(TierRow.name).order_by(TierRow.name).with_for_update(key_share=True)).all()
+
+
 @contextmanager
 def policy_change(store: Store, *, actor: str, why: str, source: str) -> Iterator[Session]:
     """A session for one change of the policy, which becomes a version if the block changed anything.
 
     Whoever changes the policy takes its turn here: so sums and references that were looked at stay true, and versions
-    follow each other. Raises StoreUnavailable.
+    follow each other. Raises StoreUnavailable, and InvalidField for a reason that is no line of text.
     """
     with store.change() as session:
-        session.execute(select(TierRow.name).order_by(TierRow.name).with_for_update(key_share=True)).all()
+        take_turn(session)
         last = session.scalar(select(func.max(PolicyVersionRow.number)))
         if last is None:
             last = _add(session, 0, policy_document(session), actor="system:record", why=BEFORE_ANY, source=COMMAND)
@@ -44,7 +50,9 @@ def policy_change(store: Store, *, actor: str, why: str, source: str) -> Iterato
         session.flush()
         after = policy_document(session)
         if after != before:
-            _add(session, last, after, actor=actor, why=why[:WHY_AT_MOST], source=source)
+            if not may_be_recorded(why) or len(why) > WHY_AT_MOST:
+                raise InvalidField("why", f"one line of at most {WHY_AT_MOST} characters", why)
+            _add(session, last, after, actor=actor, why=why, source=source)
             too_old = PolicyVersionRow.number <= last + 1 - KEEP_DOCUMENTS
             has_one = PolicyVersionRow.document.is_not(None)
             session.execute(update(PolicyVersionRow).where(too_old, has_one).values(document=None))

@@ -159,6 +159,7 @@ def test_with_its_tier_a_tenant_changes_a_weight_that_was_the_tiers(site: Site, 
         ("low_target_ms", "0", "from 1 to"),
         ("on_late", "never", "Expected one of reject, defer, downgrade"),
         ("road", "retry, wait", "Expected different steps of retry"),
+        ("why", "x" * 501, "Expected one line of at most 500 characters"),
     ],
 )
 @pytest.mark.parametrize("edit", [False, True])

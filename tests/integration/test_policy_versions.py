@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import select
 
-from qosqueue.errors import Conflict, InvalidPolicy, NotFound
+from qosqueue.errors import Conflict, InvalidField, InvalidPolicy, NotFound
 from qosqueue.policy.terms import OnLate
 from qosqueue.service import policy_versions
 from qosqueue.service.accounts import Accounts
@@ -67,6 +67,9 @@ def test_a_change_of_nothing_and_a_change_that_failed_leave_no_version(
     accounts.create_key("acme", actor="cli:anna")
     with pytest.raises(Conflict):
         accounts.create_tenant("beta", "vip", actor="cli:anna")
+    for why in ("two\nlines", "x" * 501, "\0"):
+        with pytest.raises(InvalidField, match="why: expected one line of at most 500 characters"):
+            accounts.update_tenant("acme", actor="cli:anna", why=why, max_queued=1)
 
     class Broken(Exception):
         pass
