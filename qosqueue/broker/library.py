@@ -15,15 +15,16 @@ from typing import Any, Final
 import redis
 
 from qosqueue.broker.wire import Command
-from qosqueue.policy import order
+from qosqueue.policy import breaker, order, quota
 from qosqueue.policy.terms import PRIORITY_RANGES, TIERS
 
 NAMES: Final = (
     *("submit", "dispatch", "renew", "settle", "withdraw", "rerank"),
     *("replay", "discard", "reap", "age", "purge", "limit", "reply"),
+    *("admit", "release", "lapse", "observe", "probe", "trip"),
 )
-PARTS: Final = ("_keys", "_rows", "_claims", "_standing")
-NOT_AT_MAXMEMORY: Final = frozenset({"submit", "replay"})
+PARTS: Final = ("_keys", "_holds", "_rows", "_claims", "_standing", "_breakers")
+NOT_AT_MAXMEMORY: Final = frozenset({"submit", "replay", "admit"})
 """The others free memory, or end what runs: Redis carries them out at `maxmemory` too."""
 
 
@@ -84,5 +85,5 @@ def _constant(found: re.Match[str]) -> str:
         case "TIER_LAST":
             value = [PRIORITY_RANGES[tier].last for tier in TIERS]
         case name:
-            value = getattr(order, name)
+            (value,) = {getattr(module, name) for module in (order, quota, breaker) if hasattr(module, name)}
     return str(value) if isinstance(value, int) else f"({{{', '.join(map(str, value))}}})"

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
 from typing import Any, cast
@@ -15,6 +15,9 @@ import redis
 from qosqueue.broker import library
 from qosqueue.broker.wire import Command, Wire
 from qosqueue.policy import order
+from qosqueue.policy.breaker import Breaker
+from qosqueue.policy.breaker import State as BreakerState
+from qosqueue.policy.quota import Quota, Verdict
 from qosqueue.policy.reference.claims import Share
 from qosqueue.policy.reference.limits import Limit
 from qosqueue.policy.reference.message import Aged, Delivery, Nothing, Outcome, Place, Reaped
@@ -53,12 +56,16 @@ class Scripts:
         ttl_ms: int,
         max_attempts: int,
         payload: str | bytes,
+        admitted: bool = False,
         now_ms: int | None = None,
     ) -> int:
-        """Queue one message: 1, or 0 if the tag is known. `cost_ms` 0: the sender does not know."""
+        """Queue one message: 1, 0 if the tag is known, -1 if it must be `admitted` and its task was not.
+
+        `cost_ms` 0: the sender does not know.
+        """
         who = (tag, task, lane, model, tenant, organisation)
         how = (priority, int(batch), budget_ms, cost_ms, delay_ms, ttl_ms, max_attempts)
-        return int(self._call("submit", now_ms, *who, *how, payload))
+        return int(self._call("submit", now_ms, *who, *how, payload, int(admitted)))
 
     def dispatch(
         self,
@@ -78,7 +85,8 @@ class Scripts:
         return [int(answer) for answer in self._call("renew", now_ms, lease_ms, *flat)]
 
     def settle(self, *, tag: str, fence: int, outcome: Outcome, now_ms: int | None = None) -> int:
-        """End one attempt: 0 stale, 1 as asked, 2 was to be requeued but its tenant had cancelled it."""
+        """End one attempt: 0 stale, 1 as asked, 2 was to be put back or kept, but its tenant had cancelled it: gone, 3
+        was to be retried, but this was its last attempt: it still runs."""
         return int(self._call("settle", now_ms, tag, fence, outcome))
 
     def withdraw(self, *, task: str, now_ms: int | None = None) -> int:
@@ -144,6 +152,32 @@ class Scripts:
         """Let at most `most` attempts run under a name (policy/reference/limits.py), for so long (0: for good); None
         lifts the limit. It counts from the next pick on, for what is queued too."""
         self._call("limit", now_ms, name, "" if most is None else most, for_ms)
+
+    def admit(self, *, request: str, quotas: Sequence[Quota], now_ms: int | None = None) -> Verdict:
+        """Take what a request needs of all its quotas, or nothing of any (policy/quota.py)."""
+        return to_verdict(self._call("admit", now_ms, *admit_arguments(request, quotas)))
+
+    def release(self, *, request: str, spent: Mapping[str, int] | None = None, now_ms: int | None = None) -> int:
+        """End what a request holds: 1, or 0 if it holds nothing (any more). `spent` is what it used, `tokens` and
+        `gpu_ms`; None: nothing, and all that it took is given back."""
+        return int(self._call("release", now_ms, *release_arguments(request, spent)))
+
+    def lapse(self, *, limit: int, now_ms: int | None = None) -> tuple[str, ...]:
+        """Give back what is held by requests that were never queued, or that the order has lost; their ids."""
+        return _texts(self._call("lapse", now_ms, limit))
+
+    def observe(self, *, names: Sequence[str], served: bool, now_ms: int | None = None) -> list[BreakerState]:
+        """Tell breakers how an attempt ended; their states now."""
+        return [BreakerState(state.decode()) for state in self._call("observe", now_ms, int(served), *names)]
+
+    def probe(self, *, now_ms: int | None = None) -> dict[str, Breaker]:
+        """Every breaker that is not closed and sound, as time has made it."""
+        found = _texts(self._call("probe", now_ms))
+        return {name: _breaker(told) for name, told in zip(found[::2], found[1::2], strict=True)}
+
+    def trip(self, *, name: str, for_ms: int | None, now_ms: int | None = None) -> None:
+        """Open a breaker for so long (0: until it is reset), or reset it (None)."""
+        self._call("trip", now_ms, name, "" if for_ms is None else for_ms)
 
     def limits(self) -> dict[str, Limit]:
         """Every limit by its name, also one that has ended."""
@@ -265,6 +299,27 @@ def to_picked(answer: list[Any] | int) -> Delivery | Nothing:
         arrival=int(arrival),
         payload=payload.decode(),
     )
+
+
+def admit_arguments(request: str, quotas: Sequence[Quota]) -> list[Any]:
+    """ARGV 2 and on of the admit script."""
+    return [request, *chain.from_iterable((each.name, each.kind, each.most, each.amount) for each in quotas)]
+
+
+def release_arguments(request: str, spent: Mapping[str, int] | None) -> list[Any]:
+    """ARGV 2 and on of the release script."""
+    return [request, "", ""] if spent is None else [request, spent["tokens"], spent["gpu_ms"]]
+
+
+def to_verdict(answer: list[Any]) -> Verdict:
+    """The admit script's answer as a value."""
+    admitted, now, *used = map(int, answer)
+    return Verdict(admitted == 1, now, tuple(used))
+
+
+def _breaker(told: str) -> Breaker:
+    state, *figures = told.split(":")
+    return Breaker(BreakerState(state), *map(int, figures))
 
 
 def _pair(first: str, second: str) -> str:

@@ -63,10 +63,11 @@ MOST_ROUNDS = 20
 
 REFUSED: list[tuple[str, tuple[Any, ...]]] = [
     ("submit", ("tag", "task")),
-    ("submit", ("refused", "task", "lane", "m", "", "", "first", 0, 0, 0, 0, 0, 3, "body")),
-    ("submit", ("refused", "task", "lane", "m", "", "", 10, 0, 0, 0, 0, 0, 3, "body")),
-    ("submit", ("refused", "task", "lane", "m", "", "", 0, 0, -1, 0, 0, 0, 3, "body")),
-    ("submit", ("refused", "task", "lane", "m", "", "", 0, 0, 0, 0, "soon", 0, 3, "body")),
+    ("submit", ("refused", "task", "lane", "m", "", "", "first", 0, 0, 0, 0, 0, 3, "body", 0)),
+    ("submit", ("refused", "task", "lane", "m", "", "", 0, 0, 0, 0, 0, 0, 3, "body", 2)),
+    ("submit", ("refused", "task", "lane", "m", "", "", 10, 0, 0, 0, 0, 0, 3, "body", 0)),
+    ("submit", ("refused", "task", "lane", "m", "", "", 0, 0, -1, 0, 0, 0, 3, "body", 0)),
+    ("submit", ("refused", "task", "lane", "m", "", "", 0, 0, 0, 0, "soon", 0, 3, "body", 0)),
     ("dispatch", (1_000, "holder", 2, 2, "9:vip.light:small")),
     ("renew", (1_000, "tag0")),
     ("settle", ("tag0", 1)),
@@ -148,7 +149,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(
         whiches=st.lists(RECENT, min_size=1, max_size=4, unique=True),
-        outcome=st.sampled_from(["done", "void", "requeue", "dead"]),
+        outcome=st.sampled_from(["done", "void", "requeue", "retry", "dead"]),
     )
     def settle(self, whiches: list[int], outcome: Any) -> None:
         for which in whiches:

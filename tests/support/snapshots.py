@@ -6,7 +6,7 @@ Both sides give {key: value}; a key that only one side has, a stray member or a 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields
+from dataclasses import astuple, fields
 from typing import Any
 
 import redis
@@ -58,6 +58,7 @@ def of_reference(queue: ReferenceQueue) -> Snapshot:
         "leases": queue.leases,
         "dead": queue.dead,
         "expiry": standing.expiry,
+        "holds": queue.door.ends,
         "later": standing.later,
         "due": standing.due,
         "ends": limits.ends,
@@ -71,6 +72,12 @@ def of_reference(queue: ReferenceQueue) -> Snapshot:
     snapshot |= {
         f"pool:{model}": {field.name: str(getattr(terms, field.name)) for field in fields(terms)}
         for model, terms in standing.pools.items()
+    }
+    snapshot |= {f"used:{kind}:{name}": f"{use.amount}:{use.since}" for (kind, name), use in queue.door.used.items()}
+    snapshot |= {
+        f"hold:{request}": {f"{kind}:{name}": f"{h.amount}:{h.most}:{h.since}" for (kind, name), h in holds.items()}
+        for request, holds in queue.door.holds.items()
+        if holds
     }
     told_limits = {name: f"{limit.most}:{limit.until}" for name, limit in limits.limits.items()}
     hashes: dict[str, dict[str, Any]] = {
@@ -88,6 +95,7 @@ def of_reference(queue: ReferenceQueue) -> Snapshot:
         "credit": standing.credit,
         "bias": {_pair(*account): bias for account, bias in queue.bias.items()},
         "mean32": queue.mean32,
+        "breakers": {name: ":".join(map(str, astuple(each))) for name, each in queue.breakers.found.items()},
     }
     snapshot |= {key: {name: str(each) for name, each in values.items()} for key, values in hashes.items() if values}
     snapshot |= {f"waits:{name}": str(count) for name, count in _waits(rows.depth).items()}

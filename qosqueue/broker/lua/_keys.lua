@@ -81,10 +81,3 @@ local function save(message, ...)
   end
   call('HSET', message_key(message.tag), unpack(values))
 end
-
-local function forget(message)
-  call('DEL', message_key(message.tag), body_key(message.tag))
-  -- A retried Celery task is published under its old id while the first message is still leased:
-  -- the id then belongs to the newer message.
-  if call('HGET', P .. 'tasks', message.task) == message.tag then call('HDEL', P .. 'tasks', message.task) end
-end

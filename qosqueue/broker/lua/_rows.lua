@@ -50,7 +50,7 @@ end
 local function names_of(place)
   local lane, model = lane_and_model(place)
   local tier = string.match(lane, '^([^.]+)%.')
-  return {'p:' .. place, 'm:' .. model, 'l:' .. lane, tier and 'c:' .. tier}
+  return {'p:' .. place, 'm:' .. model, 'l:' .. lane, 'b:' .. model, tier and 'c:' .. tier}
 end
 
 -- Wake a slot for every place where something waits under one of these names, or batch for that model.

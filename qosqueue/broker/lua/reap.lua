@@ -17,8 +17,7 @@ for _, tag in ipairs(up_to('leases', now, limit)) do
       forget(message)
       withdrawn[#withdrawn + 1] = message.task
     elseif message.attempts >= message.max_attempts then
-      call('HSET', message_key(tag), 'state', 'dead')
-      call('ZADD', P .. 'dead', now, tag)
+      bury(now, message)
       dead[#dead + 1] = message.task
     else
       enter_queue(now, message)

@@ -1,25 +1,27 @@
 -- settle: end one attempt.
--- KEYS 1 group. ARGV 1 now, 2 tag, 3 fence, 4 outcome: done | void | requeue | dead.
--- Result: 0 (stale: another attempt owns it, or it is gone), 1 (settled as asked), 2 (was to be requeued or
---         kept as dead, but its tenant had cancelled it: gone).
--- Atomic: exactly one attempt can settle a message. A requeued message keeps its place and is not charged an attempt;
--- a dead one is kept with its payload. What a done one took corrects the pool's mean and its tenant's bias, unless it was
--- cancelled, and what its contract paid; a void one was not served: it teaches nothing and is given back what it paid.
+-- KEYS 1 group. ARGV 1 now, 2 tag, 3 fence, 4 outcome: done | void | requeue | retry | dead.
+-- Result: 0 (stale: another attempt owns it, or it is gone), 1 (settled as asked), 2 (was to be requeued, retried or
+--         kept as dead, but its tenant had cancelled it: gone), 3 (was to be retried, but this was its last attempt: it
+--         still runs, for its holder has to say so and end it).
+-- Atomic: exactly one attempt can settle a message. A requeued message keeps its place and is not charged an attempt, a
+-- retried one is; a dead one is kept with its payload. What a done one took corrects the pool's mean and its tenant's
+-- bias, unless it was cancelled, and what its contract paid; a void one was not served: it teaches nothing and is given
+-- back what it paid.
 assert(#ARGV == 4, 'settle takes 4 arguments')
 local outcome = ARGV[4]
-local known = outcome == 'done' or outcome == 'void' or outcome == 'requeue' or outcome == 'dead'
-assert(known, 'settle takes the outcome done, void, requeue or dead')
+local known = outcome == 'done' or outcome == 'void' or outcome == 'requeue' or outcome == 'retry' or outcome == 'dead'
+assert(known, 'settle takes the outcome done, void, requeue, retry or dead')
 local now, message = clock(), load_message(ARGV[2])
 if not message or message.state ~= 'leased' or message.fence ~= tonumber(ARGV[3]) then return 0 end
+if outcome == 'retry' and message.cancel == 0 and message.attempts >= message.max_attempts then return 3 end
 end_lease(message)
-if outcome == 'requeue' and message.cancel == 0 then
-  call('HINCRBY', message_key(message.tag), 'attempts', -1)
+if (outcome == 'requeue' or outcome == 'retry') and message.cancel == 0 then
+  if outcome == 'requeue' then call('HINCRBY', message_key(message.tag), 'attempts', -1) end
   enter_queue(now, message)
   return 1
 end
 if outcome == 'dead' and message.cancel == 0 then
-  call('HSET', message_key(message.tag), 'state', 'dead')
-  call('ZADD', P .. 'dead', now, message.tag)
+  bury(now, message)
   return 1
 end
 local actual = outcome == 'done' and math.max(0, now - message.started) or 0
@@ -37,5 +39,5 @@ if outcome == 'done' and message.cancel == 0 then
   end
 end
 give_back(now, message, message.cost_ms - math.min(actual, C.LARGEST_COST_MS))
-forget(message)
-return (outcome == 'requeue' or outcome == 'dead') and 2 or 1
+forget(message, outcome == 'done')
+return (outcome == 'requeue' or outcome == 'retry' or outcome == 'dead') and 2 or 1

@@ -1,14 +1,15 @@
 -- submit: put one message into the order.
 -- KEYS 1 group. ARGV 1 now, 2 tag, 3 task id, 4 lane, 5 model, 6 tenant, 7 organisation, 8 priority 0-9, 9 batch (1) or
 --      not (0), 10 start budget ms (0: no deadline), 11 predicted cost in ms of a slot (0: unknown), 12 delay ms until
---      it may run, 13 ttl ms from then (0: never expires), 14 attempts allowed, 15 payload.
--- Result: 1, or 0 if the tag is already known.
+--      it may run, 13 ttl ms from then (0: never expires), 14 attempts allowed, 15 payload, 16 admitted (1: only if admit has let its task in).
+-- Result: 1, 0 if the tag is already known, -1 if it was not let in.
 -- Atomic: a message is either whole in the queue, with its bell rung, or not there at all.
-assert(#ARGV == 15, 'submit takes 15 arguments')
+assert(#ARGV == 16, 'submit takes 16 arguments')
 local now, tag = clock(), ARGV[2]
 local priority, batch, budget = number_at(8, 0, 9), number_at(9, 0, 1), number_at(10, 0, C.LONGEST_MS)
 local predicted, delay, ttl = number_at(11, 0, C.LONGEST_MS), number_at(12, 0, C.LONGEST_MS), number_at(13, 0, C.LONGEST_MS)
 number_at(14, 1, C.LONGEST_MS)
+if number_at(16, 0, 1) == 1 and not call('ZSCORE', P .. 'holds', ARGV[3]) then return -1 end
 if call('EXISTS', message_key(tag)) == 1 then return 0 end
 local tenant, model, arrival = ARGV[6], ARGV[5], now + delay
 local cost

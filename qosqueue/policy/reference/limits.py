@@ -31,8 +31,13 @@ def lane_limit(lane: str) -> str:
 
 
 def model_limit(model: str) -> str:
-    """Name of a model's limit; 0 is an open breaker, 1 a half-open one."""
+    """Name of a model's limit."""
     return f"m:{model}"
+
+
+def breaker_limit(model: str) -> str:
+    """Name of the limit that a model's breaker sets while it is not closed."""
+    return f"b:{model}"
 
 
 def place_limit(lane: str, model: str) -> str:
@@ -50,7 +55,7 @@ def names_of(place: Place) -> tuple[str, ...]:
     """The limits that hold for every message of a place. The tier is its lane's, what stands before the first dot: a
     boost, or another priority, never takes a message out of its bulkhead."""
     lane, model = place
-    names = place_limit(lane, model), model_limit(model), lane_limit(lane)
+    names = place_limit(lane, model), model_limit(model), lane_limit(lane), breaker_limit(model)
     tier, dot, _ = lane.partition(".")
     return (*names, tier_limit(tier)) if tier and dot else names
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Literal
 
-Outcome = Literal["done", "void", "requeue", "dead"]
-"""How an attempt ends: served; over without service, which teaches nothing and costs no contract anything; to be tried
-again; to be kept aside."""
+Outcome = Literal["done", "void", "requeue", "retry", "dead"]
+"""How an attempt ends: served; over without service, which teaches nothing and costs no contract anything; to be put
+back, or tried again as one attempt more; to be kept aside."""
 
 
 class State(StrEnum):

@@ -6,12 +6,17 @@ Every method is the twin of the script of the same name: same arguments, same re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 from qosqueue.policy import order
+from qosqueue.policy.breaker import Breaker
+from qosqueue.policy.breaker import State as BreakerState
 from qosqueue.policy.ordered_set import OrderedSet
+from qosqueue.policy.quota import HELD_FOR_MS, LARGEST_AMOUNT, Quota, Verdict
+from qosqueue.policy.reference.breakers import Breakers
 from qosqueue.policy.reference.claims import Account, Share
+from qosqueue.policy.reference.door import Door
 from qosqueue.policy.reference.limits import Limit
 from qosqueue.policy.reference.message import Aged, Delivery, Message, Nothing, Outcome, Place, Reaped, State
 from qosqueue.policy.reference.pick import Pick
@@ -29,6 +34,8 @@ class ReferenceQueue:
         self.dead = OrderedSet()
         self.bias: dict[Account, int] = {}
         self.mean32: dict[str, int] = {}
+        self.breakers = Breakers(self.standing.limit)
+        self.door = Door(self.standing.limits.running, self.breakers.opens_after_ms, self.breakers.let_in)
 
     def submit(
         self,
@@ -48,11 +55,17 @@ class ReferenceQueue:
         ttl_ms: int,
         max_attempts: int,
         payload: str,
+        admitted: bool = False,
     ) -> int:
-        """Queue one message: 1, or 0 if the tag is known. `cost_ms` 0: the sender does not know."""
+        """Queue one message: 1, 0 if the tag is known, -1 if it must be `admitted` and its task was not.
+
+        `cost_ms` 0: the sender does not know.
+        """
         _checked(priority=(priority, 0, 9), max_attempts=(max_attempts, 1, order.LONGEST_MS))
         figures = {"budget_ms": budget_ms, "cost_ms": cost_ms, "delay_ms": delay_ms, "ttl_ms": ttl_ms}
         _checked(**{name: (value, 0, order.LONGEST_MS) for name, value in figures.items()})
+        if admitted and task not in self.door.holds:
+            return -1
         if tag in self.messages:
             return 0
         self.standing.number += 1
@@ -121,20 +134,22 @@ class ReferenceQueue:
         return [self._renew_one(now + lease_ms, tag, fence) for tag, fence in leases]
 
     def settle(self, now: int, *, tag: str, fence: int, outcome: Outcome) -> int:
-        """End one attempt: 0 stale, 1 as asked, 2 was to be requeued or kept, but its tenant had cancelled it: gone."""
+        """End one attempt: 0 stale, 1 as asked, 2 was to be put back or kept, but its tenant had cancelled it: gone, 3
+        was to be retried, but this was its last attempt: it still runs."""
         if outcome not in get_args(Outcome):
             raise ValueError(f"outcome: one of {', '.join(get_args(Outcome))} expected, got {outcome!r}")
         message = self._held(tag, fence)
         if message is None:
             return 0
+        if outcome == "retry" and not message.cancel and message.attempts >= message.max_attempts:
+            return 3
         self._leave_lease(message)
-        if outcome == "requeue" and not message.cancel:
-            message.attempts -= 1
+        if outcome in ("requeue", "retry") and not message.cancel:
+            message.attempts -= outcome == "requeue"
             self.standing.enter(now, message)
             return 1
         if outcome == "dead" and not message.cancel:
-            message.state = State.DEAD
-            self.dead.add(tag, now)
+            self._bury(now, message)
             return 1
         unused_ms = message.cost_ms
         if outcome == "done":
@@ -143,8 +158,8 @@ class ReferenceQueue:
             if not message.cancel:
                 self._learn(message, actual_ms)
         self._give_back(now, message, unused_ms)
-        self._forget(message)
-        return 2 if outcome in ("requeue", "dead") else 1
+        self._forget(message, was_served=outcome == "done")
+        return 2 if outcome in ("requeue", "retry", "dead") else 1
 
     def withdraw(self, *, task: str) -> int:
         """Take a message back: 0 unknown, 1 it is gone, 2 it runs and its holder was told to stop."""
@@ -232,8 +247,7 @@ class ReferenceQueue:
                 self._forget(message)
                 withdrawn.append(message.task)
             elif message.attempts >= message.max_attempts:
-                message.state = State.DEAD
-                self.dead.add(tag, now)
+                self._bury(now, message)
                 dead.append(message.task)
             else:
                 self.standing.enter(now, message)
@@ -263,6 +277,46 @@ class ReferenceQueue:
         """Let at most `most` attempts run under a name (see limits.py), for so long (0: for good); None lifts it."""
         _checked(most=(most or 0, 0, order.LONGEST_MS), for_ms=(for_ms, 0, order.LONGEST_MS))
         self.standing.limit(name, None if most is None else Limit(most, now + for_ms if for_ms else 0))
+
+    def admit(self, now: int, *, request: str, quotas: Sequence[Quota]) -> Verdict:
+        """Take what a request needs of all its quotas, or nothing of any."""
+        if len({(quota.kind, quota.name) for quota in quotas}) < len(quotas):
+            raise ValueError(f"quotas: each once expected, got {quotas}")
+        for quota in quotas:
+            _checked(most=(quota.most, 0, LARGEST_AMOUNT), amount=(quota.amount, 0, LARGEST_AMOUNT))
+        return self.door.admit(now, request, quotas)
+
+    def release(self, now: int, *, request: str, spent: Mapping[str, int] | None = None) -> int:
+        """End what a request holds: 1, or 0 if it holds nothing (any more). `spent` is what it used, `tokens` and
+        `gpu_ms`; None: nothing, and all that it took is given back."""
+        for name in () if spent is None else ("tokens", "gpu_ms"):
+            _checked(**{name: ((spent or {})[name], 0, LARGEST_AMOUNT)})
+        return self.door.release(now, request, spent)
+
+    def lapse(self, now: int, *, limit: int) -> tuple[str, ...]:
+        """Give back what is held by requests that were never queued, or that the order has lost; their ids."""
+        _checked(limit=(limit, 1, order.LONGEST_MS))
+        lapsed = []
+        for request in self.door.ends.up_to(now, limit):
+            if self.tasks.get(request, "") in self.messages:
+                self.door.hold_on(request, now + HELD_FOR_MS)
+            else:
+                self.door.end(request, was_served=False)
+                lapsed.append(request)
+        return tuple(lapsed)
+
+    def observe(self, now: int, *, names: Sequence[str], served: bool) -> list[BreakerState]:
+        """Tell breakers how an attempt ended; their states now."""
+        return self.breakers.observe(now, names, served=served)
+
+    def probe(self, now: int) -> dict[str, Breaker]:
+        """Every breaker that is not closed and sound, as time has made it."""
+        return self.breakers.list(now)
+
+    def trip(self, now: int, *, name: str, for_ms: int | None) -> None:
+        """Open a breaker for so long (0: until it is reset), or reset it (None)."""
+        _checked(for_ms=(for_ms or 0, 0, order.LONGEST_MS))
+        self.breakers.trip(now, name, for_ms)
 
     def share(self, organisation: str, share: Share | None) -> None:
         """What an organisation was promised (None: nothing of its own any more); counts from its next request on (see
@@ -321,10 +375,17 @@ class ReferenceQueue:
     def _give_back(self, now: int, message: Message, unused_ms: int) -> None:
         self.standing.claims.give_back(now, message, self.standing.terms(message.model), unused_ms)
 
-    def _forget(self, message: Message) -> None:
+    def _forget(self, message: Message, *, was_served: bool = False) -> None:
         del self.messages[message.tag]
         if self.tasks.get(message.task) == message.tag:
             del self.tasks[message.task]
+            self.door.end(message.task, was_served=was_served)
+
+    def _bury(self, now: int, message: Message) -> None:
+        message.state = State.DEAD
+        self.dead.add(message.tag, now)
+        if self.tasks.get(message.task) == message.tag:
+            self.door.end(message.task, was_served=False)
 
 
 def _checked(**figures: tuple[int, int, int]) -> None:

@@ -1,0 +1,66 @@
+-- Breakers of models and replicas (policy/breaker.py). One that is closed and has no score is not kept.
+local BREAKER = {'score', 'since', 'until_ms', 'pause_ms', 'left', 'let_in'}
+
+local function sound()
+  return {state = 'closed', score = 0, since = 0, until_ms = 0, pause_ms = C.FIRST_PAUSE_MS, left = 0, let_in = 0}
+end
+
+local function load_breaker(name)
+  local told = call('HGET', P .. 'breakers', name)
+  if not told then return sound() end
+  local values = {string.match(told, '^([%a_]+):(%d+):(%d+):(%d+):(%d+):(%d+):(%d+)$')}
+  local breaker = {state = values[1]}
+  for index, field in ipairs(BREAKER) do breaker[field] = tonumber(values[index + 1]) end
+  return breaker
+end
+
+local function told_breaker(breaker)
+  local told = breaker.state
+  for _, field in ipairs(BREAKER) do told = told .. ':' .. whole(breaker[field]) end
+  return told
+end
+
+local function opened(now, pause_ms)
+  return {state = 'open', score = 0, since = now, until_ms = now + pause_ms, pause_ms = pause_ms, left = 0, let_in = 0}
+end
+
+-- Keep it; with another state than `before` a model's lets other numbers run from now on.
+local function save_breaker(name, breaker, before)
+  if breaker.state == 'closed' and breaker.score == 0 then
+    call('HDEL', P .. 'breakers', name)
+  else
+    call('HSET', P .. 'breakers', name, told_breaker(breaker))
+  end
+  if breaker.state == before or string.sub(name, 1, 2) ~= 'm:' then return end
+  local limit = 'b:' .. string.sub(name, 3)
+  if breaker.state == 'closed' then
+    call('HDEL', P .. 'limits', limit)
+  else
+    call('HSET', P .. 'limits', limit, (breaker.state == 'open' and '0' or whole(C.PROBES)) .. ':0')
+  end
+  let_begin(limit)
+end
+
+-- As time has made it; kept if that is another one.
+local function look_at_breaker(now, name)
+  local breaker = load_breaker(name)
+  local before = told_breaker(breaker)
+  local state = breaker.state
+  if state == 'open' then
+    -- A clock that went back makes no pause longer.
+    breaker.until_ms = math.min(breaker.until_ms, now + breaker.pause_ms)
+    if breaker.until_ms <= now then
+      breaker.state, breaker.until_ms, breaker.left, breaker.let_in = 'half_open', now + C.PROBE_MS, C.PROBES, 0
+    end
+  elseif state == 'half_open' and (breaker.until_ms <= now or breaker.until_ms > now + C.PROBE_MS) then
+    breaker.until_ms, breaker.let_in = now + C.PROBE_MS, 0
+  end
+  if told_breaker(breaker) ~= before then save_breaker(name, breaker, state) end
+  return breaker
+end
+
+-- For how many ms the door lets nothing through.
+local function opens_after(now, breaker)
+  local full = breaker.state == 'half_open' and breaker.let_in >= C.PROBES
+  return (breaker.state == 'open' or full) and math.max(1, breaker.until_ms - now) or 0
+end
