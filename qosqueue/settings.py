@@ -51,6 +51,9 @@ class Settings(BaseSettings):
         le=100,
         description="attempts at a Celery task that is not a request; a request has its profile's (online 2, else 3)",
     )
+    most_queued: int = Field(
+        default=100_000, ge=1, le=10_000_000, description="requests of one tier that may wait; more are refused"
+    )
     max_body_bytes: int = Field(default=1_048_576, ge=1024, description="largest body of a request, in bytes")
     default_model: str = Field(
         default="smollm2",

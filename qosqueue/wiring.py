@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import redis
 
-from qosqueue.broker.address import client_url, connect
+from qosqueue.broker.address import connect
 from qosqueue.broker.celery_app import make_celery
 from qosqueue.broker.publish import Publisher
 from qosqueue.broker.replicas import Replicas
@@ -79,8 +79,7 @@ def build(settings: Settings) -> Services:
     replicas = Replicas(client, settings.group)
     record = JobRecord(store)
     catalog = Catalog(store)
-    agreements = Agreements(store)
-    admission = Admission(catalog, agreements, client, client_url(settings), settings.group)
+    admission = Admission(catalog, scripts, settings.most_queued)
     publisher = Publisher(make_celery(settings), settings, scripts)
     queues = Queues(scripts, replicas, stock_order=settings.order == "fifo")
     attempts = Attempts(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,10 +14,11 @@ from pydantic_core import to_json
 from qosqueue.broker.celery_app import FIFO_QUEUE, INFER_TASK
 from qosqueue.broker.envelope import qos_header
 from qosqueue.broker.scripts import Scripts
-from qosqueue.broker.submission import submit_message
+from qosqueue.broker.submission import submit_message, submitted
 from qosqueue.broker.task_message import TaskMessages
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.profile import Profile
+from qosqueue.policy.quota import Quota, Verdict
 from qosqueue.policy.terms import TaskType
 from qosqueue.settings import Settings
 
@@ -30,10 +32,19 @@ class Publisher:
         self._scripts = scripts
 
     def publish(
-        self, request_id: str, model: str, tenant: str, organisation: str, profile: Profile, request: dict[str, Any]
-    ) -> None:
+        self,
+        request_id: str,
+        model: str,
+        tenant: str,
+        organisation: str,
+        profile: Profile,
+        request: dict[str, Any],
+        quotas: Sequence[Quota] | None = None,
+    ) -> Verdict | None:
         """Queue one request of a tenant (its id), which counts as one with all of its organisation; `request` is the
         only argument of the task, as JSON.
+
+        With `quotas` it is admitted and queued in one write, or not queued: the verdict. None: it was admitted before.
 
         Raises BrokerUnavailable if the broker is away or full. The message may be queued all the same when only
         the answer was lost: the caller's record must then be final before a worker looks at it.
@@ -51,11 +62,17 @@ class Publisher:
         )
         try:
             if self._settings.order == "fifo":
-                self._send_stock(request_id, header, request)
-            else:
-                lane = profile.routing_key
-                message = self._messages.make(request_id, lane, profile.priority, request, header)
-                submit_message(self._scripts, lane, message, dump=to_json, max_attempts=profile.max_attempts)
+                verdict = None if quotas is None else self._scripts.admit(request=request_id, quotas=quotas)
+                if verdict is None or verdict.admitted:
+                    self._send_stock(request_id, header, request)
+                return verdict
+            lane = profile.routing_key
+            message = self._messages.make(request_id, lane, profile.priority, request, header)
+            if quotas is not None:
+                told = submitted(lane, message, dump=to_json, max_attempts=profile.max_attempts)
+                return self._scripts.admit_and_submit(request_id, quotas, **told)
+            submit_message(self._scripts, lane, message, dump=to_json, max_attempts=profile.max_attempts)
+            return None
         except (kombu.exceptions.OperationalError, redis.RedisError) as error:
             raise BrokerUnavailable(f"the broker did not take the request: {error}") from error
 

@@ -25,6 +25,12 @@ from qosqueue.policy.reference.message import Aged, Delivery, Nothing, Outcome, 
 # The library may be flushed again while it is sent again.
 LOADS_AT_MOST = 10
 
+SUBMITTED = (
+    *("tag", "task", "lane", "model", "tenant", "organisation", "priority", "batch", "budget_ms", "cost_ms"),
+    *("delay_ms", "ttl_ms", "max_attempts", "payload"),
+)
+"""What submit is told of a message, in the order of its arguments."""
+
 
 class Scripts:
     """The commands of one group on one Redis. Calls are atomic; they raise redis.RedisError when Redis is away.
@@ -66,6 +72,15 @@ class Scripts:
         who = (tag, task, lane, model, tenant, organisation)
         how = (priority, int(batch), budget_ms, cost_ms, delay_ms, ttl_ms, max_attempts)
         return int(self._call("submit", now_ms, *who, *how, payload, int(admitted)))
+
+    def admit_and_submit(self, request: str, quotas: Sequence[Quota], **message: Any) -> Verdict:
+        """Both in one write: what is not admitted is not queued. `message` is what `submit` takes."""
+        submit = [int(value) if isinstance(value, bool) else value for value in map(message.__getitem__, SUBMITTED)]
+        commands = [self.command("admit", *admit_arguments(request, quotas)), self.command("submit", *submit, 1)]
+        for answer in (answers := self.run(commands)):
+            if isinstance(answer, redis.ResponseError):
+                raise answer
+        return to_verdict(answers[0])
 
     def dispatch(
         self,

@@ -23,8 +23,23 @@ def submit_message(
 
     Raises ValueError if its header is malformed, redis.RedisError if the broker is away or full.
     """
+    scripts.submit(
+        **submitted(lane, message, dump=dump, max_attempts=max_attempts, batch_window_ms=batch_window_ms, tenant=tenant)
+    )
+
+
+def submitted(
+    lane: str,
+    message: dict[str, Any],
+    *,
+    dump: Callable[[dict[str, Any]], str | bytes],
+    max_attempts: int,
+    batch_window_ms: int = BATCH_WINDOW_MS,
+    tenant: str = "",
+) -> dict[str, Any]:
+    """The arguments of submit for a message."""
     envelope = envelope_of(lane, message, max_attempts, batch_window_ms, tenant)
-    scripts.submit(tag=_tag_in(lane, message["properties"]), lane=lane, payload=dump(message), **vars(envelope))
+    return {"tag": _tag_in(lane, message["properties"]), "lane": lane, "payload": dump(message), **vars(envelope)}
 
 
 def _tag_in(queue: str, properties: dict[str, Any]) -> str:

@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import redis
-from limits import RateLimitItem, RateLimitItemPerMinute
-from limits.storage import RedisStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
+import structlog
 
+from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import BrokerUnavailable
-from qosqueue.policy.profile import Facts, make_profile
+from qosqueue.policy.asked import KINDS, Asked, asked_of_model, asked_of_tenant, asked_of_tier, rates_of, refusal_of
+from qosqueue.policy.profile import Facts, Profile, make_profile
+from qosqueue.policy.quota import Quota, Verdict
 from qosqueue.policy.refusal import Refusal
 from qosqueue.service.agreements import Agreements
 from qosqueue.service.asked_model import find_model
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.requests import Admitted, JobRequest
-from qosqueue.store.records import Tenant
+from qosqueue.store.records import Model, Tenant
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a request would run: its model, its profile, and what it needs of which quotas to be let in."""
+
+    model: Model
+    profile: Profile
+    asked: tuple[Asked, ...]
+
+    @property
+    def quotas(self) -> list[Quota]:
+        """What the broker is asked for."""
+        return [each.quota for each in self.asked]
 
 
 class Admission:
-    """Looks up the model, holds the tenant's quotas, makes the profile.
+    """Looks up the model, makes the profile, and asks the broker for all quotas at once.
 
-    Quotas are counted on the broker's Redis, so that they hold over all web processes; a sliding window of one
-    minute. A request that is refused for its tokens has still used one of its requests.
+    They are counted on the broker, so they hold over all web processes. What a request takes is given back or settled
+    by whatever ends its message; `release` is for one that never gets a message. `most_queued` of one tier may wait.
     """
 
-    def __init__(self, catalog: Catalog, agreements: Agreements, client: redis.Redis, url: str, group: str) -> None:
+    def __init__(self, catalog: Catalog, scripts: Scripts, most_queued: int) -> None:
         self._catalog = catalog
-        self._agreements = agreements
-        self._group = group
-        storage = RedisStorage(url, connection_pool=client.connection_pool, key_prefix=f"{{{group}}}:quota")
-        self._limiter = SlidingWindowCounterRateLimiter(storage)
+        self._scripts = scripts
+        self._most_queued = most_queued
 
-    def admit(self, tenant: Tenant, request: JobRequest) -> Admitted | Refusal:
-        """The request's model and profile, or why it is refused. Raises BrokerUnavailable, StoreUnavailable."""
+    def plan(self, tenant: Tenant, request: JobRequest) -> Plan | Refusal:
+        """How the request would run, or that its model is unknown. Raises StoreUnavailable."""
         model = find_model(self._catalog, request.model)
         if isinstance(model, Refusal):
             return model
@@ -54,40 +67,34 @@ class Admission:
                 ttl_ms=request.ttl_ms,
             )
         )
+        of_tenant = (
+            asked_of_tenant(tenant.id, tenant.name, limit, most, profile)
+            for limit in KINDS
+            if (most := getattr(tenant, limit, None)) is not None
+        )
+        return Plan(model, profile, (asked_of_model(model.name), *of_tenant, asked_of_tier(profile, self._most_queued)))
+
+    def admit(self, tenant: Tenant, request: JobRequest, request_id: str) -> Admitted | Refusal:
+        """Let the request in under its id, or say why not. Raises BrokerUnavailable, StoreUnavailable."""
+        plan = self.plan(tenant, request)
+        if isinstance(plan, Refusal):
+            return plan
         try:
-            refusal = self._over_quota(tenant, "requests", tenant.requests_per_minute, 1) or self._over_quota(
-                tenant, "tokens", tenant.tokens_per_minute, profile.cost_tokens
-            )
+            verdict = self._scripts.admit(request=request_id, quotas=plan.quotas)
         except redis.RedisError as error:
             raise BrokerUnavailable(f"quotas cannot be counted: {error}") from error
-        return refusal or Admitted(model, profile)
+        return decided(plan, verdict)
 
-    def _over_quota(self, tenant: Tenant, what: str, limit: int | None, cost: int) -> Refusal | None:
-        if limit is None:
-            return None
-        item: RateLimitItem = RateLimitItemPerMinute(limit)
-        if cost > limit:
-            return Refusal(
-                429,
-                "insufficient_quota",
-                f"This request needs {cost} {what}, and tenant {tenant.name!r} may use {limit} per minute in all: "
-                "make it smaller.",
-            )
-        names = (tenant.id, what)
-        if self._limiter.hit(item, *names, cost=cost):
-            return None
-        window = self._limiter.get_window_stats(item, *names)
-        used = limit - window.remaining
-        retry_after_s = seconds_until(window.reset_time, time.time)
-        return Refusal(
-            429,
-            "rate_limit_exceeded",
-            f"Limit of tenant {tenant.name!r} reached: {limit} {what} per minute, {used} used, this request needs "
-            f"{cost}. Try again in {retry_after_s} s.",
-            retry_after_s=retry_after_s,
-        )
+    def release(self, request_id: str) -> None:
+        """Give back what a request took that will not be queued; with the broker away it lapses by itself."""
+        try:
+            self._scripts.release(request=request_id)
+        except redis.RedisError as error:
+            log.warning("what a request holds is left to lapse", request=request_id, error=str(error))
 
 
-def seconds_until(at_s: float, clock: Callable[[], float]) -> int:
-    """Whole seconds from now until an instant (s since the epoch), at least 1."""
-    return max(1, math.ceil(at_s - clock()))
+def decided(plan: Plan, verdict: Verdict) -> Admitted | Refusal:
+    """What the broker's verdict means for the request."""
+    if not verdict.admitted:
+        return refusal_of(plan.asked, verdict, plan.profile.cost_ms)
+    return Admitted(plan.model, plan.profile, rates_of(plan.asked, verdict))

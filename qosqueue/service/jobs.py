@@ -42,11 +42,16 @@ class Jobs:
 
     def submit(self, tenant: Tenant, request: JobRequest) -> Job | Refusal:
         """Record and queue one job. Raises StoreUnavailable or BrokerUnavailable: then it was not accepted."""
-        admitted = self._admission.admit(tenant, request)
+        job_id = new_id("job")
+        admitted = self._admission.admit(tenant, request, job_id)
         if isinstance(admitted, Refusal):
             return admitted
-        row = new_row(new_id("job"), tenant, request, admitted.profile, status=JobStatus.ACCEPTED)
-        self._record.insert([row])
+        row = new_row(job_id, tenant, request, admitted.profile, status=JobStatus.ACCEPTED)
+        try:
+            self._record.insert([row])
+        except StoreUnavailable:
+            self._admission.release(job_id)
+            raise
         # Before the publish: a worker may begin at once, and must not seem to have begun before this.
         queued_ms = now_ms()
         message = wire_message(row["id"], request, row["created_ms"], admitted.profile, reply=None)

@@ -23,11 +23,11 @@ from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.lifecycle import JobStatus
 from qosqueue.policy.profile import Profile
 from qosqueue.policy.refusal import Refusal
-from qosqueue.service.admission import Admission
+from qosqueue.service.admission import Admission, decided
 from qosqueue.service.failures import EXPIRED, WORKER_LOST
 from qosqueue.service.finished import FinishedRequests
 from qosqueue.service.queues import Queues
-from qosqueue.service.requests import JobRequest, new_row, wire_message
+from qosqueue.service.requests import Admitted, JobRequest, new_row, wire_message
 from qosqueue.service.withdrawals import Withdrawals
 from qosqueue.store.clock import now_ms
 from qosqueue.store.ids import new_id
@@ -89,7 +89,7 @@ class OnlineCall:
     def __init__(
         self,
         row: dict[str, Any],
-        profile: Profile,
+        admitted: Admitted,
         replies: Inbox,
         reader: ReplyReader,
         queues: Queues,
@@ -98,7 +98,8 @@ class OnlineCall:
         withdrawals: Withdrawals,
     ) -> None:
         self.id: str = row["id"]
-        self.profile = profile
+        self.profile: Profile = admitted.profile
+        self.rates = admitted.rates
         self._row = row
         self._replies = replies
         self._reader = reader
@@ -242,23 +243,29 @@ class Online:
 
     def start(self, tenant: Tenant, request: JobRequest) -> OnlineCall | Refusal:
         """Queue one request. Raises BrokerUnavailable: then it was not accepted."""
-        admitted = self._admission.admit(tenant, request)
-        if isinstance(admitted, Refusal):
-            return admitted
-        row = new_row(new_id("job"), tenant, request, admitted.profile, queued_ms=now_ms())
+        plan = self._admission.plan(tenant, request)
+        if isinstance(plan, Refusal):
+            return plan
+        row = new_row(new_id("job"), tenant, request, plan.profile, queued_ms=now_ms())
         replies = self._reader.expect(row["id"])
-        message = wire_message(row["id"], request, row["created_ms"], admitted.profile, reply=self._reader.address)
+        message = wire_message(row["id"], request, row["created_ms"], plan.profile, reply=self._reader.address)
         try:
-            self._publisher.publish(row["id"], request.model, tenant.id, tenant.counts_as, admitted.profile, message)
+            verdict = self._publisher.publish(
+                row["id"], request.model, tenant.id, tenant.counts_as, plan.profile, message, plan.quotas
+            )
+            admitted = decided(plan, verdict)
         except BaseException as error:
             self._reader.forget(row["id"])
             if isinstance(error, BrokerUnavailable):
                 # Perhaps only the answer was lost: nobody would read what the worker makes of the message.
                 self._withdrawals.add(row["id"])
             raise
+        if isinstance(admitted, Refusal):
+            self._reader.forget(row["id"])
+            return admitted
         return OnlineCall(
             row,
-            admitted.profile,
+            admitted,
             replies,
             self._reader,
             self._queues,

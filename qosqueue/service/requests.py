@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qosqueue.policy.profile import Profile
+from qosqueue.policy.refusal import NO_RATES, Rates
 from qosqueue.policy.terms import TaskType
 from qosqueue.store.clock import now_ms
 from qosqueue.store.records import Model, Tenant
@@ -30,10 +31,11 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Admitted:
-    """A request that may be queued: the model that it will run on and its profile."""
+    """A request that may be queued: the model that it will run on, its profile, and what its tenant has left."""
 
     model: Model
     profile: Profile
+    rates: Rates = NO_RATES
 
 
 def wire_message(

@@ -9,21 +9,22 @@ from typing import Any
 import pytest
 import redis
 
-from qosqueue.broker.address import client_url
+from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.refusal import Refusal
 from qosqueue.policy.terms import TaskType
-from qosqueue.service.admission import Admission, seconds_until
+from qosqueue.service.admission import Admission
 from qosqueue.service.asked_model import find_model
 from qosqueue.service.requests import Admitted, JobRequest
+from qosqueue.store.ids import new_id
 from qosqueue.store.records import Tenant
 from tests.support.road import Road
 
 
 def admission(road: Road, client: redis.Redis | None = None) -> Admission:
     services = road.services
-    client = services.redis if client is None else client
-    return Admission(services.catalog, services.agreements, client, client_url(road.settings), road.settings.group)
+    scripts = services.scripts if client is None else Scripts(client, road.settings.group)
+    return Admission(services.catalog, scripts, most_queued=100)
 
 
 def limited(road: Road, **limits: int) -> Tenant:
@@ -43,7 +44,7 @@ def test_requests_per_minute_are_exact_over_two_instances(modelled: Road) -> Non
 
     def knock(door: Admission) -> None:
         for _ in range(15):
-            answers.append(door.admit(tenant, modelled.request()))
+            answers.append(door.admit(tenant, modelled.request(), new_id("job")))
 
     threads = [threading.Thread(target=knock, args=(door,)) for door in doors]
     for thread in threads:
@@ -58,15 +59,17 @@ def test_requests_per_minute_are_exact_over_two_instances(modelled: Road) -> Non
 def test_the_refusal_says_what_was_asked_used_and_when_to_come_back(modelled: Road) -> None:
     tenant = limited(modelled, tokens_per_minute=20)
     door = admission(modelled)
-    assert isinstance(door.admit(tenant, modelled.request(tokens=11)), Admitted)
-    refusal = door.admit(tenant, modelled.request(tokens=2))
+    assert isinstance(door.admit(tenant, modelled.request(tokens=11), new_id("job")), Admitted)
+    refusal = door.admit(tenant, modelled.request(tokens=2), new_id("job"))
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code, refusal.param) == (429, "rate_limit_exceeded", None)
     assert refusal.retry_after_s is not None
     assert 1 <= refusal.retry_after_s <= 120
     for part in ("'acme'", "20 tokens per minute", "15 used", "needs 6", f"in {refusal.retry_after_s} s"):
         assert part in refusal.message
-    assert isinstance(door.admit(tenant, modelled.request(tokens=1)), Admitted), "a refusal costs no tokens"
+    assert isinstance(door.admit(tenant, modelled.request(tokens=1), new_id("job")), Admitted), (
+        "a refusal costs no tokens"
+    )
 
 
 def test_tenants_and_kinds_do_not_share_a_quota(modelled: Road) -> None:
@@ -74,18 +77,18 @@ def test_tenants_and_kinds_do_not_share_a_quota(modelled: Road) -> None:
     one = limited(modelled, requests_per_minute=1, tokens_per_minute=100)
     other = dataclasses.replace(one, id="ten_other")
     for tenant in (one, other):
-        assert isinstance(door.admit(tenant, modelled.request()), Admitted)
-        assert isinstance(door.admit(tenant, modelled.request()), Refusal)
+        assert isinstance(door.admit(tenant, modelled.request(), new_id("job")), Admitted)
+        assert isinstance(door.admit(tenant, modelled.request(), new_id("job")), Refusal)
 
 
 def test_no_limit_is_no_limit(modelled: Road) -> None:
     door = admission(modelled)
-    assert all(isinstance(door.admit(modelled.tenant, modelled.request()), Admitted) for _ in range(50))
+    assert all(isinstance(door.admit(modelled.tenant, modelled.request(), new_id("job")), Admitted) for _ in range(50))
 
 
 @pytest.mark.parametrize("name", ["nobody", "", "x" * 200, "a\u0000b", "{}:*"])
 def test_an_unknown_model(modelled: Road, name: str) -> None:
-    refusal = admission(modelled).admit(modelled.tenant, JobRequest("/", name, {}, TaskType.ASYNC, 1, 1))
+    refusal = admission(modelled).admit(modelled.tenant, JobRequest("/", name, {}, TaskType.ASYNC, 1, 1), new_id("job"))
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code, refusal.param) == (404, "model_not_found", "model")
     assert refusal == find_model(modelled.services.catalog, name), "the routes give the same answer"
@@ -94,7 +97,7 @@ def test_an_unknown_model(modelled: Road, name: str) -> None:
 
 def test_a_disabled_model_is_as_good_as_none(modelled: Road) -> None:
     modelled.model("resting", enabled=False)
-    refusal = admission(modelled).admit(modelled.tenant, modelled.request(model="resting"))
+    refusal = admission(modelled).admit(modelled.tenant, modelled.request(model="resting"), new_id("job"))
     assert isinstance(refusal, Refusal)
     assert refusal.code == "model_not_found"
 
@@ -102,8 +105,8 @@ def test_a_disabled_model_is_as_good_as_none(modelled: Road) -> None:
 def test_the_tenants_target_counts_for_online_work_only(modelled: Road) -> None:
     tenant = limited(modelled, online_target_ms=77)
     door = admission(modelled)
-    online = door.admit(tenant, modelled.request(TaskType.ONLINE))
-    job = door.admit(tenant, modelled.request(TaskType.ASYNC))
+    online = door.admit(tenant, modelled.request(TaskType.ONLINE), new_id("job"))
+    job = door.admit(tenant, modelled.request(TaskType.ASYNC), new_id("job"))
     assert isinstance(online, Admitted)
     assert isinstance(job, Admitted)
     assert online.profile.latency_budget_ms == 77
@@ -114,15 +117,13 @@ def test_quotas_that_cannot_be_counted_admit_nothing(modelled: Road, tmp_path: A
     client = redis.Redis(unix_socket_path=str(tmp_path / "none.sock"))
     door = admission(modelled, client)
     with pytest.raises(BrokerUnavailable, match="quotas cannot be counted"):
-        door.admit(limited(modelled, requests_per_minute=5), modelled.request())
+        door.admit(limited(modelled, requests_per_minute=5), modelled.request(), new_id("job"))
     client.close()
 
 
-def test_seconds_are_rounded_up_and_never_zero() -> None:
-    assert [seconds_until(at, lambda: 100.0) for at in (99.0, 100.0, 100.2, 103.5)] == [1, 1, 1, 4]
-
-
 def test_a_request_larger_than_its_whole_quota_is_not_told_to_come_again(modelled: Road) -> None:
-    refusal = admission(modelled).admit(limited(modelled, tokens_per_minute=20), modelled.request(tokens=21))
+    refusal = admission(modelled).admit(
+        limited(modelled, tokens_per_minute=20), modelled.request(tokens=21), new_id("job")
+    )
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code, refusal.retry_after_s) == (429, "insufficient_quota", None)

@@ -19,7 +19,7 @@ from qosqueue.broker.replicas import LiveReplica, Replica, ReplicaState
 from qosqueue.errors import NotFound
 from qosqueue.policy.lifecycle import TERMINAL, JobStatus
 from qosqueue.policy.profile import Facts, Profile, make_profile
-from qosqueue.policy.refusal import Refusal
+from qosqueue.policy.refusal import NO_RATES, Rates, Refusal
 from qosqueue.policy.terms import Tier, WeightClass
 from qosqueue.service.accounts import Accounts
 from qosqueue.service.catalog import Catalog
@@ -133,6 +133,7 @@ class ScriptedCall:
     profile: Profile
     script: list[Step]
     closed: threading.Event = field(default_factory=threading.Event)
+    rates: Rates = NO_RATES
 
     def events(self, idle_s: float = 0.05) -> Iterator[Event]:
         while self.script:

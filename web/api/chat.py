@@ -24,7 +24,7 @@ from qosqueue.service.requests import JobRequest
 from qosqueue.store.records import Tenant
 from qosqueue_web.api.answers import ChatCompletion
 from qosqueue_web.api.auth import current_tenant
-from qosqueue_web.api.errors import encode, error_body, error_headers, refusal_of_failure
+from qosqueue_web.api.errors import encode, error_body, error_headers, rate_headers, refusal_of_failure
 from qosqueue_web.api.headers import Stopwatch, latency_budget_ms, profile_headers, timing_headers
 from qosqueue_web.api.presence import client_gone
 from qosqueue_web.api.schemas import CHAT_ENDPOINT, ChatBody
@@ -105,7 +105,12 @@ def answer_chat(
     except BaseException:
         call.close()
         raise
-    headers = [*answer.headers, *profile_headers(call.profile), *timing_headers(watch)]
+    headers = [
+        *answer.headers,
+        *profile_headers(call.profile),
+        *rate_headers(call.rates),
+        *timing_headers(watch),
+    ]
     return Answer(answer.status, headers, answer.pieces, call.close)
 
 

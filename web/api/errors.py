@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
 from qosqueue.errors import BrokerUnavailable, Conflict, StoreUnavailable
-from qosqueue.policy.refusal import Refusal
+from qosqueue.policy.refusal import Rates, Refusal
 
 # The pages answer people, with HTML of their own.
 PAGES = "/admin/"
@@ -69,11 +69,36 @@ def error_headers(refusal: Refusal) -> list[tuple[str, str]]:
         retry_after_s = random.randint(1, 5)
     if retry_after_s is not None:
         headers.append(("Retry-After", str(retry_after_s)))
+    headers += rate_headers(refusal.rates)
     if refusal.code in _FINAL_CODES:
         headers.append(("x-should-retry", "false"))
     if refusal.status == 401:
         headers.append(("WWW-Authenticate", 'Bearer realm="qosqueue"'))
     return headers
+
+
+def rate_headers(rates: Rates) -> list[tuple[str, str]]:
+    """OpenAI's `x-ratelimit-*`: what a tenant may send a minute, what is left, when it is whole again."""
+    headers = []
+    for what, rate in (("requests", rates.requests), ("tokens", rates.tokens)):
+        if rate is not None:
+            headers += [
+                (f"x-ratelimit-limit-{what}", str(rate.most)),
+                (f"x-ratelimit-remaining-{what}", str(rate.remaining)),
+                (f"x-ratelimit-reset-{what}", _duration(rate.reset_ms)),
+            ]
+    return headers
+
+
+def _duration(ms: int) -> str:
+    """A time as OpenAI writes it: `120ms`, `7.66s`, `2m59.56s`, `23h0m1s`."""
+    if ms < 1_000:
+        return f"{ms}ms"
+    minutes, rest_ms = divmod(ms, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    told = f"{hours}h" if hours else ""
+    told += f"{minutes}m" if hours or minutes else ""
+    return f"{told}{rest_ms / 1_000:g}s"
 
 
 def refusal_of_failure(error: dict[str, Any]) -> Refusal:

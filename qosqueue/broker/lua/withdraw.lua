@@ -7,6 +7,8 @@ local tag = call('HGET', P .. 'tasks', ARGV[2])
 local message = tag and load_message(tag)
 if not message then
   call('HDEL', P .. 'tasks', ARGV[2])
+  -- It may have been admitted and never queued; then it is not queued any more (submit).
+  end_hold(ARGV[2], false)
   return 0
 end
 if message.state == 'leased' then

@@ -166,6 +166,7 @@ class ReferenceQueue:
         message = self.messages.get(self.tasks.get(task, ""))
         if message is None:
             self.tasks.pop(task, None)
+            self.door.end(task, was_served=False)
             return 0
         if message.state is State.LEASED:
             message.cancel = True
