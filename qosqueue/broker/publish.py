@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,7 @@ from pydantic_core import to_json
 from qosqueue.broker.celery_app import FIFO_QUEUE, INFER_TASK
 from qosqueue.broker.envelope import qos_header
 from qosqueue.broker.scripts import Scripts
-from qosqueue.broker.submission import submit_message, submitted
+from qosqueue.broker.submission import submitted
 from qosqueue.broker.task_message import TaskMessages
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.profile import Profile
@@ -32,6 +33,22 @@ class Publisher:
         self._scripts = scripts
 
     def publish(
+        self, request_id: str, model: str, tenant: str, organisation: str, profile: Profile, request: dict[str, Any]
+    ) -> None:
+        """Queue one request of a tenant (its id), which counts as one with all of its organisation; `request` is the
+        only argument of the task, as JSON.
+
+        Raises BrokerUnavailable if the broker is away or full. The message may be queued all the same when only
+        the answer was lost: the caller's record must then be final before a worker looks at it.
+        """
+        header = _header(model, tenant, organisation, profile)
+        with _reached():
+            if self._settings.order == "fifo":
+                self._send_stock(request_id, header, request)
+            else:
+                self._scripts.submit(**self._submitted(request_id, profile, header, request))
+
+    def offer(
         self,
         request_id: str,
         model: str,
@@ -39,42 +56,25 @@ class Publisher:
         organisation: str,
         profile: Profile,
         request: dict[str, Any],
-        quotas: Sequence[Quota] | None = None,
-    ) -> Verdict | None:
-        """Queue one request of a tenant (its id), which counts as one with all of its organisation; `request` is the
-        only argument of the task, as JSON.
-
-        With `quotas` it is admitted and queued in one write, or not queued: the verdict. None: it was admitted before.
-
-        Raises BrokerUnavailable if the broker is away or full. The message may be queued all the same when only
-        the answer was lost: the caller's record must then be final before a worker looks at it.
-        """
-        header = qos_header(
-            model=model,
-            tenant=tenant,
-            organisation=organisation,
-            priority=profile.priority,
-            batch=profile.task_type is TaskType.BATCH,
-            cost_ms=profile.cost_ms,
-            budget_ms=profile.latency_budget_ms,
-            ttl_ms=profile.ttl_ms,
-            max_attempts=profile.max_attempts,
-        )
-        try:
+        quotas: Sequence[Quota],
+    ) -> Verdict:
+        """Ask for quotas and queue the request if it is let in, in one write; raises as `publish` does."""
+        header = _header(model, tenant, organisation, profile)
+        with _reached():
             if self._settings.order == "fifo":
-                verdict = None if quotas is None else self._scripts.admit(request=request_id, quotas=quotas)
-                if verdict is None or verdict.admitted:
+                verdict = self._scripts.admit(request=request_id, quotas=quotas)
+                if verdict.admitted:
                     self._send_stock(request_id, header, request)
                 return verdict
-            lane = profile.routing_key
-            message = self._messages.make(request_id, lane, profile.priority, request, header)
-            if quotas is not None:
-                told = submitted(lane, message, dump=to_json, max_attempts=profile.max_attempts)
-                return self._scripts.admit_and_submit(request_id, quotas, **told)
-            submit_message(self._scripts, lane, message, dump=to_json, max_attempts=profile.max_attempts)
-            return None
-        except (kombu.exceptions.OperationalError, redis.RedisError) as error:
-            raise BrokerUnavailable(f"the broker did not take the request: {error}") from error
+            told = self._submitted(request_id, profile, header, request)
+            return self._scripts.admit_and_submit(request_id, quotas, **told)
+
+    def _submitted(
+        self, request_id: str, profile: Profile, header: dict[str, Any], request: dict[str, Any]
+    ) -> dict[str, Any]:
+        lane = profile.routing_key
+        message = self._messages.make(request_id, lane, profile.priority, request, header)
+        return submitted(lane, message, dump=to_json, max_attempts=profile.max_attempts)
 
     @cached_property
     def _messages(self) -> TaskMessages:
@@ -93,3 +93,25 @@ class Publisher:
             queue=FIFO_QUEUE,
             headers=header,
         )
+
+
+def _header(model: str, tenant: str, organisation: str, profile: Profile) -> dict[str, Any]:
+    return qos_header(
+        model=model,
+        tenant=tenant,
+        organisation=organisation,
+        priority=profile.priority,
+        batch=profile.task_type is TaskType.BATCH,
+        cost_ms=profile.cost_ms,
+        budget_ms=profile.latency_budget_ms,
+        ttl_ms=profile.ttl_ms,
+        max_attempts=profile.max_attempts,
+    )
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    try:
+        yield
+    except (kombu.exceptions.OperationalError, redis.RedisError) as error:
+        raise BrokerUnavailable(f"the broker did not take the request: {error}") from error

@@ -250,7 +250,7 @@ class Online:
         replies = self._reader.expect(row["id"])
         message = wire_message(row["id"], request, row["created_ms"], plan.profile, reply=self._reader.address)
         try:
-            verdict = self._publisher.publish(
+            verdict = self._publisher.offer(
                 row["id"], request.model, tenant.id, tenant.counts_as, plan.profile, message, plan.quotas
             )
             admitted = decided(plan, verdict)
