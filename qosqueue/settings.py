@@ -45,6 +45,12 @@ class Settings(BaseSettings):
     sweep_ms: int = Field(
         default=1_000, ge=100, le=60_000, description="time between two sweeps of the watchdog, in ms"
     )
+    stall_ms: int = Field(
+        default=60_000,
+        ge=100,
+        le=3_600_000,
+        description="an engine that gives no sign of life for so long has failed, in ms",
+    )
     max_deliveries: int = Field(
         default=3,
         ge=1,

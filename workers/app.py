@@ -29,6 +29,7 @@ from qosqueue.settings import Settings
 from qosqueue.store.records import Model
 from qosqueue.wiring import Services
 from qosqueue_workers.attempt import AttemptRunner
+from qosqueue_workers.breakers import ReplicaBreakers
 from qosqueue_workers.cancellations import Cancellations
 from qosqueue_workers.celery_step import Attendant, FastLaneStep
 from qosqueue_workers.engines.base import Engine
@@ -72,7 +73,7 @@ def register_tasks(app: Celery, runner: AttemptRunner, table: LeaseTable) -> Non
         # Stock Kombu (the fifo baseline) has no fences: there every delivery is the first.
         fence, served = getattr(task.request, "qos_fence", None) or 1, False
         try:
-            served = runner.run(request, fence)
+            served = runner.run(request, fence).served
         except (StoreUnavailable, redis.RedisError) as error:
             # The outcome is not written down: the message goes back to its place and runs again.
             log.error("an outcome could not be written down", request=request["id"], error=str(error))
@@ -117,11 +118,18 @@ def serve(
     register_tasks(app, runner, table)
     app.steps["worker"].add(FastLaneStep)
     lanes = lanes_of(settings, models)
-    presence = Presence(services.replicas, worker, engines, slots, gpu.name if isinstance(gpu, GpuBinding) else None)
+    breakers = ReplicaBreakers(services.scripts, services.replicas, table, worker, engines)
+
+    def look_around() -> None:
+        breakers.look()
+        runner.stop_stalled(settings.stall_ms)
+
+    device = gpu.name if isinstance(gpu, GpuBinding) else None
+    presence = Presence(services.replicas, worker, engines, slots, device, on_beat=look_around)
     cancellations = Cancellations(lambda: connect(settings, socket_timeout_s=None), settings.group, runner.stop)
 
     def fast_lane(celery_worker: Any) -> FastLane:
-        attendant = Attendant(celery_worker, runner, table, services.scripts, outbox)
+        attendant = Attendant(celery_worker, runner, table, services.scripts, outbox, breakers)
         return make_lane(settings, table, services.scripts, lanes, attendant.serve, worker)
 
     @worker_shutting_down.connect(weak=False)

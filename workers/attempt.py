@@ -15,7 +15,7 @@ from qosqueue.broker.outbox import Outbox, ReplyWriter
 from qosqueue.errors import EngineError, StoreUnavailable
 from qosqueue.service.attempts import Attempts
 from qosqueue.service.failures import EXPIRED
-from qosqueue.store.clock import now_ms
+from qosqueue.store.clock import monotonic_ms, now_ms
 from qosqueue_workers.engines.base import CANCELLED, Choices, Completion, Engine, EngineRefused, EngineRequest
 from qosqueue_workers.sinks import JobSink, ReplySink, Sink
 
@@ -25,17 +25,37 @@ NO_REPLICA = {
     "message": "No replica of this model is here.",
     "param": "model",
 }
+FAILED = {"status": 500, "code": "engine_failed", "message": "The model failed.", "param": None}
 BROKEN = {"status": 500, "code": "internal_error", "message": "The attempt failed unexpectedly.", "param": None}
 
 log = structlog.get_logger(__name__)
 
 
+STALLED = "stalled"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an attempt ended: whether the engine `served` it, what it `spent` (`tokens`, `gpu_ms`; None: nothing),
+    whether the engine is at `fault`, and whether it is to be tried `again`, for nobody has heard anything of it."""
+
+    served: bool = False
+    spent: dict[str, int] | None = None
+    fault: bool = False
+    again: bool = False
+
+
+UNSERVED = Ended()
+
+
 @dataclass
 class _Running:
-    """One attempt that runs here, and why it must stop, if it must."""
+    """One attempt that runs here, when its engine last gave a sign of life (ms of a clock that is never set back), and
+    why it must stop, if it must."""
 
     task: str
     fence: int
+    alive_ms: int
     stopped: str | None = None
 
     @property
@@ -55,15 +75,18 @@ class AttemptRunner:
         self._running: dict[str, _Running] = {}
         self._lock = threading.Lock()
 
-    def run(self, request: dict[str, Any], fence: int) -> bool:
-        """Run one attempt to its end, with its last word said; whether the engine served it.
+    def run(self, request: dict[str, Any], fence: int) -> Ended:
+        """Run one attempt to its end, with its last word said; it is not tried again.
 
         Raises StoreUnavailable or redis.RedisError if its outcome could not be written down: then the message must stay
         unsettled, and comes back when its lease ends.
         """
         writer = self.writer(request, fence)
         try:
-            return self.attempt(request, fence, writer)
+            ended = self.attempt(request, fence, writer)
+            if ended.again:
+                self.give_up(request, fence, writer)
+            return ended
         finally:
             self._outbox.flush(writer)
 
@@ -72,20 +95,17 @@ class AttemptRunner:
         reply = request["reply"]
         return None if reply is None else ReplyWriter(self._outbox, reply, request["id"], fence)
 
-    def attempt(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None) -> bool:
+    def attempt(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None) -> Ended:
         """Run one attempt; its last word is left in the outbox, for the caller to flush with whatever settles it.
 
-        Answers and raises as `run` does.
+        One that may be tried again has said no last word: whoever cannot have that calls `give_up`. Raises as `run`
+        does.
         """
-        sink: Sink = (
-            JobSink(self._attempts, request, fence, self._worker)
-            if writer is None
-            else ReplySink(writer, request, self._worker)
-        )
+        sink = self._sink(request, fence, writer)
         if now_ms() > request["expires_ms"] and sink.is_late():
             sink.failed(EXPIRED)
-            return False
-        attempt = _Running(request["id"], fence)
+            return UNSERVED
+        attempt = _Running(request["id"], fence, monotonic_ms())
         with self._lock:
             self._running[attempt.key] = attempt
         try:
@@ -93,6 +113,22 @@ class AttemptRunner:
         finally:
             with self._lock:
                 self._running.pop(attempt.key, None)
+
+    def give_up(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None) -> None:
+        """Say that the engine has failed, for an attempt that is not tried again."""
+        self._sink(request, fence, writer).failed(FAILED)
+
+    def tried_again(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None) -> None:
+        """Note that the request waits again."""
+        self._sink(request, fence, writer).waits_again()
+
+    def stop_stalled(self, stall_ms: int) -> None:
+        """End the attempts whose engine has given no sign of life for so long."""
+        before_ms = monotonic_ms() - stall_ms
+        with self._lock:
+            stalled = [each for each in self._running.values() if each.alive_ms < before_ms and each.stopped is None]
+        for attempt in stalled:
+            self.stop(attempt.task, STALLED, attempt.fence)
 
     def stop(self, task: str, reason: str, fence: int | None = None) -> None:
         """End the attempts at a request, or the one of that fence, if this worker runs them."""
@@ -103,14 +139,19 @@ class AttemptRunner:
             if any(engine.cancel(attempt.key) for engine in self._engines.values()):
                 log.info("an attempt was stopped", request=task, fence=attempt.fence, reason=reason)
 
-    def _run(self, request: dict[str, Any], attempt: _Running, sink: Sink) -> bool:
+    def _sink(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None) -> Sink:
+        if writer is None:
+            return JobSink(self._attempts, request, fence, self._worker)
+        return ReplySink(writer, request, self._worker)
+
+    def _run(self, request: dict[str, Any], attempt: _Running, sink: Sink) -> Ended:
         engine = self._engines.get(request["model"])
         if engine is None:
             sink.failed(NO_REPLICA)
-            return False
+            return UNSERVED
         body = sink.begin()
         if body is None:
-            return False
+            return UNSERVED
         try:
             return self._generate(engine, EngineRequest(attempt.key, request["endpoint"], body), request, attempt, sink)
         except (StoreUnavailable, redis.RedisError):
@@ -122,7 +163,7 @@ class AttemptRunner:
 
     def _generate(
         self, engine: Engine, call: EngineRequest, request: dict[str, Any], attempt: _Running, sink: Sink
-    ) -> bool:
+    ) -> Ended:
         begun_ms = now_ms()
         first_ms: list[int] = []
 
@@ -130,6 +171,7 @@ class AttemptRunner:
             if attempt.stopped is not None:
                 engine.cancel(call.id)  # the word came before the engine knew of the request
                 return
+            attempt.alive_ms = monotonic_ms()
             if not first_ms:
                 first_ms.append(now_ms())
             sink.chunk(choices)
@@ -140,21 +182,32 @@ class AttemptRunner:
             sink.failed(
                 {"status": refusal.status, "code": refusal.code, "message": refusal.message, "param": refusal.param}
             )
-            return False
+            return UNSERVED
         except EngineError as error:
             log.error("an engine failed", request=call.id, error=str(error))
-            sink.failed({"status": 500, "code": "engine_failed", "message": "The model failed.", "param": None})
-            return False
+            return self._failed(request, sink, was_heard=bool(first_ms))
+        if completion.finish_reason == CANCELLED and attempt.stopped == STALLED:
+            log.error("an engine gave no sign of life", request=call.id)
+            return self._failed(request, sink, was_heard=bool(first_ms))
+        tokens = completion.prompt_tokens + completion.completion_tokens
+        ended = Ended(served=True, spent={"tokens": tokens, "gpu_ms": max(0, now_ms() - begun_ms)})
         if completion.finish_reason == CANCELLED:
             # Who lost the lease has nothing more to say: the request is in the queue again, or another's.
             if attempt.stopped != LEASE_LOST:
                 sink.cancelled()
             # What it used until then is charged; the queue knows that it was cancelled, and learns nothing from it.
-            return True
+            return ended
         arrived_ms = request["created_ms"]
         first_token_ms = (first_ms[0] if first_ms else now_ms()) - arrived_ms
         sink.done(completion, chat_completion(request, completion), begun_ms - arrived_ms, first_token_ms)
-        return True
+        return ended
+
+    def _failed(self, request: dict[str, Any], sink: Sink, *, was_heard: bool) -> Ended:
+        """The engine is at fault: the request is tried again, unless its client has a part of this answer."""
+        if request["stream"] and was_heard:
+            sink.failed(FAILED)
+            return Ended(fault=True)
+        return Ended(fault=True, again=True)
 
 
 def chat_completion(request: dict[str, Any], completion: Completion) -> dict[str, Any]:

@@ -21,14 +21,16 @@ from pydantic_core import from_json
 from qosqueue.broker.celery_app import INFER_TASK
 from qosqueue.broker.leases import LeaseTable, receipt_of
 from qosqueue.broker.outbox import Outbox, ReplyWriter
-from qosqueue.broker.scripts import Scripts
+from qosqueue.broker.scripts import Scripts, settle_arguments
 from qosqueue.broker.task_message import request_of
 from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.reference.message import Delivery, Outcome
-from qosqueue_workers.attempt import AttemptRunner
+from qosqueue_workers.attempt import UNSERVED, AttemptRunner, Ended
+from qosqueue_workers.breakers import ReplicaBreakers
 from qosqueue_workers.fast_lane import FastLane
 
 STALE = 0
+LAST_ATTEMPT = 3
 
 log = structlog.get_logger(__name__)
 
@@ -71,8 +73,17 @@ class LaneRequest:
 class Attendant:
     """Serves the lane's deliveries within one Celery worker: runs, tells Celery, settles."""
 
-    def __init__(self, worker: Any, runner: AttemptRunner, table: LeaseTable, scripts: Scripts, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        worker: Any,
+        runner: AttemptRunner,
+        table: LeaseTable,
+        scripts: Scripts,
+        outbox: Outbox,
+        breakers: ReplicaBreakers,
+    ) -> None:
         self._worker = worker
+        self._breakers = breakers
         self._runner = runner
         self._table = table
         self._scripts = scripts
@@ -92,8 +103,10 @@ class Attendant:
         writer = self._runner.writer(request, delivery.fence)
         outcome: Outcome = "void"
         failed = False
+        ended = UNSERVED
         try:
-            if self._runner.attempt(request, delivery.fence, writer):
+            ended = self._runner.attempt(request, delivery.fence, writer)
+            if ended.served:
                 outcome = "done"
         except (StoreUnavailable, redis.RedisError) as error:
             # The outcome is not written down: the message goes back to its place and runs again.
@@ -104,18 +117,42 @@ class Attendant:
             failed = True
         finally:
             state.task_ready(seen, successful=not failed)
-        self._settle(delivery, outcome, writer)
+        if not (ended.again and self._tried_again(delivery, request, writer)):
+            self._settle(delivery, outcome, writer, ended)
+        if ended.fault:
+            self._breakers.failed(delivery.model)
         self._send("task-failed" if failed else "task-succeeded", seen)
         self._tell(signals.task_postrun, seen, state="FAILURE" if failed else "SUCCESS", retval=None)
 
-    def _settle(self, delivery: Delivery, outcome: Outcome, writer: ReplyWriter | None) -> None:
-        """The last words and the settling, in one write."""
+    def _tried_again(self, delivery: Delivery, request: dict[str, Any], writer: ReplyWriter | None) -> bool:
+        """Put it back for another attempt; else, if this was its last, say so."""
+        self._breakers.stand_back(delivery.model)
+        try:
+            settled = self._scripts.settle(tag=delivery.tag, fence=delivery.fence, outcome="retry")
+        except redis.RedisError as error:
+            # Its lease runs out: it is tried again then.
+            log.warning("a failed attempt is not put back now", task=delivery.task, error=str(error))
+            self._table.release(receipt_of(delivery))
+            return True
+        try:
+            if settled == LAST_ATTEMPT:
+                self._runner.give_up(request, delivery.fence, writer)
+                return False
+            self._runner.tried_again(request, delivery.fence, writer)
+        except (StoreUnavailable, redis.RedisError) as error:
+            log.error("an outcome could not be written down", request=delivery.task, error=str(error))
+        self._table.release(receipt_of(delivery))
+        return True
+
+    def _settle(self, delivery: Delivery, outcome: Outcome, writer: ReplyWriter | None, ended: Ended) -> None:
+        """The last words, what was spent and the settling, in one write."""
         if self._table.release(receipt_of(delivery)) is None:
             self._outbox.flush()  # given back meanwhile: the process ends
             return
-        settle = self._scripts.command("settle", delivery.tag, delivery.fence, outcome)
+        settle = self._scripts.command("settle", *settle_arguments(delivery.tag, delivery.fence, outcome, ended.spent))
+        told = self._breakers.served(delivery.model) if ended.served else []
         try:
-            settled = self._outbox.flush(None if outcome == "requeue" else writer, settle)
+            settled = self._outbox.flush(None if outcome == "requeue" else writer, *told, settle)
         except redis.RedisError as error:
             self._table.put_off(delivery, "requeue", error)
             return

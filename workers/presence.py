@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -18,16 +18,24 @@ log = structlog.get_logger(__name__)
 
 
 class Presence:
-    """Registers one replica for each engine and beats for all of them, from a thread of its own."""
+    """Registers one replica for each engine and beats for all of them, from a thread of its own; `on_beat` is called
+    with each beat."""
 
     def __init__(
-        self, replicas: Replicas, worker: str, engines: Mapping[str, Engine], slots: Mapping[str, int], gpu: str | None
+        self,
+        replicas: Replicas,
+        worker: str,
+        engines: Mapping[str, Engine],
+        slots: Mapping[str, int],
+        gpu: str | None,
+        on_beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._replicas = replicas
         self._worker = worker
         self._engines = engines
         self._slots = slots
         self._gpu = gpu
+        self._on_beat = on_beat
         self._state = ReplicaState.READY
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
@@ -56,6 +64,11 @@ class Presence:
     def _run(self) -> None:
         while not self._closed.wait(BEAT_S):
             self._beat()
+            try:
+                self._on_beat()
+            except Exception:
+                # A replica that is not heard of any more is taken for lost.
+                log.exception("a look around failed")
 
     def _beat(self) -> None:
         try:

@@ -45,6 +45,9 @@ class Sink(Protocol):
     def failed(self, error: dict[str, Any]) -> None:
         """Why there is no answer: status, code, message, param."""
 
+    def waits_again(self) -> None:
+        """The attempt failed before anybody heard of it: the request is in the queue again."""
+
 
 class JobSink:
     """A job: everything goes to its row, with the fence."""
@@ -93,6 +96,10 @@ class JobSink:
         else:
             self._attempts.fail(self._job_id, self._fence, error)
 
+    @patiently
+    def waits_again(self) -> None:
+        self._attempts.waits_again(self._job_id, self._fence)
+
 
 class ReplySink:
     """A synchronous request: everything goes to the web process that waits, as it happens.
@@ -138,6 +145,9 @@ class ReplySink:
 
     def failed(self, error: dict[str, Any]) -> None:
         self._writer.write("failed", error, urgent=False)
+
+    def waits_again(self) -> None:
+        """Its client waits on."""
 
 
 def _has_text(choices: Choices) -> bool:

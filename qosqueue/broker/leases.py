@@ -56,6 +56,8 @@ class LeaseTable:
         self._held: dict[str, Delivery] = {}
         self._kept: dict[Hashable, tuple[str, ...]] = {}
         self._reserved_until_s = 0.0
+        self._most: dict[str, int] = {}
+        self._back_until_s: dict[str, float] = {}
         self._watchers: list[Callable[[str], None]] = []
         self._unsettled: list[tuple[str, int, Outcome]] = []
         self._told: set[str] = set()
@@ -110,6 +112,21 @@ class LeaseTable:
         """The models with a capacity are somebody's own (the fast lane's) for so long; 0 gives them back."""
         self._reserved_until_s = time.monotonic() + for_s
 
+    def let_run(self, model: str, most: int | None) -> None:
+        """Hold at most so many attempts of a model, whatever its capacity; None: as many as that says."""
+        with self._changed:
+            if most is None:
+                self._most.pop(model, None)
+            else:
+                self._most[model] = most
+        if most != 0:
+            self._tell_freed(model)
+
+    def stand_back(self, model: str, for_s: float) -> None:
+        """Take nothing of a model for so long: another process is to have it first."""
+        with self._changed:
+            self._back_until_s[model] = time.monotonic() + for_s
+
     def open_models(self) -> tuple[str, ...]:
         """The models that nobody in this process has reserved; the empty one (no model) is always among them."""
         return ("",) if time.monotonic() < self._reserved_until_s else ("", *self.capacity)
@@ -125,8 +142,7 @@ class LeaseTable:
             self._told.discard(receipt)
             self._void.discard(receipt)
         if delivery is not None:
-            for watcher in self._watchers:
-                watcher(delivery.model)
+            self._tell_freed(delivery.model)
         return delivery
 
     def settle(self, receipt: str, outcome: Outcome) -> None:
@@ -184,8 +200,14 @@ class LeaseTable:
         return taken
 
     def _fits(self, model: str, taken: Counter[str]) -> bool:
-        limit = self.capacity.get(model)
-        return limit is None or taken[model] < limit
+        if time.monotonic() < self._back_until_s.get(model, 0.0):
+            return False
+        limits = (self.capacity.get(model), self._most.get(model))
+        return all(limit is None or taken[model] < limit for limit in limits)
+
+    def _tell_freed(self, model: str) -> None:
+        for watcher in self._watchers:
+            watcher(model)
 
     def _run(self) -> None:
         interval_s = self.lease_ms / 1000 / RENEWALS_PER_LEASE

@@ -74,16 +74,16 @@ class Outbox:
         self._urgent = True
         self._write_urgent()
 
-    def flush(self, writer: ReplyWriter | None = None, settle: Command | None = None) -> Any:
-        """Bring all that waits to Redis, then, in the same write, carry out `settle`; its answer.
+    def flush(self, writer: ReplyWriter | None = None, *ending: Command) -> Any:
+        """Bring all that waits to Redis, then, in the same write, carry out `ending`; the answer to the last of it.
 
-        Raises redis.RedisError if a word of `writer` may be lost (then nothing is settled) or if nobody knows whether
+        Raises redis.RedisError if a word of `writer` may be lost (then nothing is ended) or if nobody knows whether
         it was settled.
         """
         with self._writing:
             if writer is not None:
                 writer.check()
-            answer = self._write(settle)
+            answer = self._write(*ending)
         self._write_urgent()
         if isinstance(answer, redis.RedisError):
             raise answer
@@ -99,8 +99,8 @@ class Outbox:
             finally:
                 self._writing.release()
 
-    def _write(self, settle: Command | None = None) -> Any:
-        """Write everything that waits now; the lock is held. The answer to `settle`, or the error that it met."""
+    def _write(self, *ending: Command) -> Any:
+        """Write everything that waits now; the lock is held. The last answer, or the error that it met."""
         self._urgent = False
         writers: list[ReplyWriter] = []
         streams: dict[str, list[list[Any]]] = {}
@@ -109,8 +109,7 @@ class Outbox:
             writers.append(writer)
             streams.setdefault(writer.address, []).append(word)
         commands = [self._append(address, words) for address, words in streams.items()]
-        if settle is not None:
-            commands.append(settle)
+        commands += ending
         if not commands:
             return None
         try:

@@ -99,10 +99,21 @@ class Scripts:
         flat = [part for lease in leases for part in lease]
         return [int(answer) for answer in self._call("renew", now_ms, lease_ms, *flat)]
 
-    def settle(self, *, tag: str, fence: int, outcome: Outcome, now_ms: int | None = None) -> int:
+    def settle(
+        self,
+        *,
+        tag: str,
+        fence: int,
+        outcome: Outcome,
+        spent: Mapping[str, int] | None = None,
+        now_ms: int | None = None,
+    ) -> int:
         """End one attempt: 0 stale, 1 as asked, 2 was to be put back or kept, but its tenant had cancelled it: gone, 3
-        was to be retried, but this was its last attempt: it still runs."""
-        return int(self._call("settle", now_ms, tag, fence, outcome))
+        was to be retried, but this was its last attempt: it still runs.
+
+        `spent` is what a done one has used, as of `release`; None: not known, what was estimated stays charged.
+        """
+        return int(self._call("settle", now_ms, *settle_arguments(tag, fence, outcome, spent)))
 
     def withdraw(self, *, task: str, now_ms: int | None = None) -> int:
         """Take a message back: 0 unknown, 1 it is gone, 2 it runs and its holder was told to stop."""
@@ -175,7 +186,7 @@ class Scripts:
     def release(self, *, request: str, spent: Mapping[str, int] | None = None, now_ms: int | None = None) -> int:
         """End what a request holds: 1, or 0 if it holds nothing (any more). `spent` is what it used, `tokens` and
         `gpu_ms`; None: nothing, and all that it took is given back."""
-        return int(self._call("release", now_ms, *release_arguments(request, spent)))
+        return int(self._call("release", now_ms, request, *_told_spent(spent)))
 
     def lapse(self, *, limit: int, now_ms: int | None = None) -> tuple[str, ...]:
         """Give back what is held by requests that were never queued, or that the order has lost; their ids."""
@@ -321,9 +332,13 @@ def admit_arguments(request: str, quotas: Sequence[Quota]) -> list[Any]:
     return [request, *chain.from_iterable((each.name, each.kind, each.most, each.amount) for each in quotas)]
 
 
-def release_arguments(request: str, spent: Mapping[str, int] | None) -> list[Any]:
-    """ARGV 2 and on of the release script."""
-    return [request, "", ""] if spent is None else [request, spent["tokens"], spent["gpu_ms"]]
+def settle_arguments(tag: str, fence: int, outcome: Outcome, spent: Mapping[str, int] | None) -> list[Any]:
+    """ARGV 2 and on of the settle script."""
+    return [tag, fence, outcome, *_told_spent(spent)]
+
+
+def _told_spent(spent: Mapping[str, int] | None) -> tuple[Any, Any]:
+    return ("", "") if spent is None else (spent["tokens"], spent["gpu_ms"])
 
 
 def to_verdict(answer: list[Any]) -> Verdict:

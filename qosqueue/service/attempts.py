@@ -50,6 +50,10 @@ class Attempts:
         """Store why the job failed, once."""
         return self._record.move(job_id, JobEvent.ERRORED, fence=fence, error=error, finished_ms=now_ms())
 
+    def waits_again(self, job_id: str, fence: int) -> bool:
+        """Note that the attempt failed and the job waits for its next one."""
+        return self._record.move(job_id, JobEvent.LEASE_LOST, fence=fence)
+
     def cancelled(self, job_id: str, fence: int) -> bool:
         """Note that the attempt stopped because its tenant took the job back."""
         return self._record.move(job_id, JobEvent.CANCEL, fence=fence, finished_ms=now_ms())

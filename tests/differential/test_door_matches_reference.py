@@ -23,6 +23,7 @@ from tests.support.messages import submission
 
 GROUP = "door"
 PLACES = [("vip.light", "m")]
+OUTCOMES = st.sampled_from(["done", "void", "requeue", "retry", "retry", "dead"])
 # Few, so that requests meet each other's: duplicates, late releases, reused ids.
 REQUESTS = st.sampled_from([f"task-{number}" for number in range(6)])
 NAMES = st.sampled_from(["t:a", "c:vip", "ü:x y"])
@@ -62,6 +63,9 @@ REFUSED: list[tuple[str, tuple[Any, ...]]] = [
     ("release", ("task-1",)),
     ("release", ("task-1", -1, 1)),
     ("release", ("task-1", 1, "")),
+    ("settle", ("tag1", 1, "done")),
+    ("settle", ("tag1", 1, "done", 1, "")),
+    ("settle", ("tag1", 1, "done", -1, 1)),
     ("lapse", (0,)),
     ("lapse", ()),
     ("observe", (1,)),
@@ -128,10 +132,14 @@ class DoorMachine(RuleBasedStateMachine):
         if isinstance(picked, Delivery):
             self.deliveries.append((picked.tag, picked.fence))
 
-    @rule(which=st.integers(0, 3), outcome=st.sampled_from(["done", "void", "requeue", "retry", "retry", "dead"]))
-    def settle(self, which: int, outcome: Any) -> None:
+    @rule(
+        which=st.integers(0, 3),
+        outcome=st.sampled_from(["done", "void", "requeue", "retry", "retry", "dead"]),
+        spent=SPENT,
+    )
+    def settle(self, which: int, outcome: Any, spent: dict[str, int] | None) -> None:
         tag, fence = self.deliveries[max(-len(self.deliveries), -1 - which)]
-        self.same("settle", tag=tag, fence=fence, outcome=outcome)
+        self.same("settle", tag=tag, fence=fence, outcome=outcome, spent=spent)
 
     @rule(request=REQUESTS)
     def withdraw(self, request: str) -> None:
@@ -218,6 +226,8 @@ class DoorMachine(RuleBasedStateMachine):
             self.scripts.release(request="task-1", spent=spent, now_ms=self.now)
         with pytest.raises(ValueError, match="expected"):
             self.reference.release(self.now, request="task-1", spent=spent)
+        with pytest.raises(ValueError, match="expected"):
+            self.reference.settle(self.now, tag="tag1", fence=1, outcome="done", spent=spent)
         self.ran["illegal"] += 1
 
     @invariant()

@@ -56,7 +56,7 @@ class Desk:
         self.plain.submit(**submission(f"tag-{task}", task=task, lane=LANE, model=MODEL))
         found = self.plain.dispatch(lease_ms=60_000, holder="h", places=[(LANE, MODEL)])
         assert isinstance(found, Delivery)
-        return self.plain.command("settle", found.tag, found.fence, "done")
+        return self.plain.command("settle", found.tag, found.fence, "done", "", "")
 
     def leases(self) -> int:
         return int(self.plain.client.zcard(f"{{{GROUP}}}:leases"))

@@ -16,6 +16,7 @@ from qosqueue.broker.celery_app import make_celery
 from qosqueue.broker.leases import LeaseTable
 from qosqueue.broker.outbox import Outbox
 from qosqueue.broker.publish import Publisher
+from qosqueue.broker.replicas import Replicas
 from qosqueue.broker.scripts import Scripts
 from qosqueue.policy.profile import Facts, Profile, make_profile
 from qosqueue.policy.terms import TaskType, Tier, WeightClass
@@ -23,6 +24,7 @@ from qosqueue.settings import Settings
 from qosqueue.store.clock import now_ms
 from qosqueue_workers.app import make_lane, register_tasks
 from qosqueue_workers.attempt import AttemptRunner
+from qosqueue_workers.breakers import ReplicaBreakers
 from qosqueue_workers.celery_step import Attendant, FastLaneStep
 from qosqueue_workers.engines.base import CANCELLED, Completion, Emit, EngineRequest
 from qosqueue_workers.fast_lane import FastLane
@@ -96,6 +98,10 @@ class Record:
         self.words.append((job_id, "cancelled", fence))
         return True
 
+    def waits_again(self, job_id: str, fence: int) -> bool:
+        self.words.append((job_id, "waits again", fence))
+        return True
+
     def fail(self, job_id: str, fence: int, error: dict[str, Any]) -> bool:
         self.words.append((job_id, "fail", fence))
         return True
@@ -126,7 +132,9 @@ class World:
         self.lanes: list[FastLane] = []
 
         def make(worker: Any) -> FastLane:
-            attendant = Attendant(worker, self.runner, self.table, self.scripts, outbox)
+            replicas = Replicas(self.client, self.settings.group)
+            breakers = ReplicaBreakers(self.scripts, replicas, self.table, "w", [MODEL])
+            attendant = Attendant(worker, self.runner, self.table, self.scripts, outbox, breakers)
             self.lanes.append(make_lane(settings, self.table, self.scripts, [LANE], attendant.serve, "w"))
             return self.lanes[-1]
 

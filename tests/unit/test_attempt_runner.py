@@ -166,7 +166,7 @@ def test_a_stop_for_somebody_else_stops_nobody(
 def test_what_cannot_run_is_told_at_once(
     runner: AttemptRunner, record: MemoryAttempts, changes: dict[str, Any], word: tuple[str, int]
 ) -> None:
-    assert not runner.run(request(**changes), 1), "nothing was served"
+    assert not runner.run(request(**changes), 1).served, "nothing was served"
     assert record.words == [word]
     assert not record.begun.is_set()
 
@@ -175,13 +175,13 @@ def test_a_job_that_got_its_time_again_runs_although_its_message_is_old(
     runner: AttemptRunner, record: MemoryAttempts
 ) -> None:
     record.expires, record.body = now_ms() + 60_000, BODY | {"max_tokens": 1}
-    assert runner.run(request(expires_ms=1), 4)
+    assert runner.run(request(expires_ms=1), 4).served
     assert record.words == [("finish", 4)]
 
 
 def test_a_final_job_is_left_alone(runner: AttemptRunner, record: MemoryAttempts) -> None:
     record.body = None
-    assert not runner.run(request(), 1)
+    assert not runner.run(request(), 1).served
     assert record.words == []
 
 

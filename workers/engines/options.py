@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -36,6 +36,10 @@ class SimulatedOptions(BaseModel):
     prefill_ms_per_token: float = Field(default=0.1, ge=0)
     step_ms: float = Field(default=5.0, ge=0)
     step_ms_per_sequence: float = Field(default=0.5, ge=0)
+    fault: Literal["fails", "hangs", "resets"] | None = Field(
+        default=None, description="fails before its first word, hangs before it, or resets after its second"
+    )
+    faulty_requests: int = Field(default=0, ge=0, description="only so many of the first have the fault; 0: all")
     output_tokens: int = Field(default=64, ge=1, description="length of the answer if the request sets no limit below")
 
 

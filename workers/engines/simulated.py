@@ -5,11 +5,13 @@ It keeps the time of a batching engine and says words that mean nothing.
 
 from __future__ import annotations
 
+import itertools
 import json
 import zlib
 from threading import Event
 from time import monotonic
 
+from qosqueue.errors import EngineError
 from qosqueue.store.records import Model
 from qosqueue_workers.engines.base import CANCELLED, Capacity, Completion, Emit, EngineRequest
 from qosqueue_workers.engines.chat_body import check_chat, output_limit, stop_strings, texts, too_long
@@ -17,6 +19,7 @@ from qosqueue_workers.engines.options import SimulatedOptions, read_options
 from qosqueue_workers.engines.slots import SlottedEngine
 
 CHARACTERS_PER_TOKEN = 4
+SAID_BEFORE_RESET = 2
 
 
 class SimulatedEngine(SlottedEngine):
@@ -28,6 +31,7 @@ class SimulatedEngine(SlottedEngine):
 
     def __init__(self, model: Model) -> None:
         super().__init__(model.name, model.slots)
+        self._seen = itertools.count(1)
         self._options = read_options(SimulatedOptions, model)
         self._capacity = Capacity(model.slots, model.context_tokens, model.memory_bytes)
 
@@ -45,6 +49,12 @@ class SimulatedEngine(SlottedEngine):
 
     def _generate(self, request: EngineRequest, emit: Emit, stop: Event) -> Completion:
         check_chat(request)
+        fault = self._fault_of(next(self._seen))
+        if fault == "fails":
+            raise EngineError(f"model {self.name}: simulated fault")
+        if fault == "hangs":
+            stop.wait()
+            return Completion("", CANCELLED, 0, 0)
         options, context = self._options, self._capacity.context_tokens
         prompt_tokens = -(-sum(map(len, texts(request.body))) // CHARACTERS_PER_TOKEN) or 1
         if prompt_tokens >= context:
@@ -62,8 +72,14 @@ class SimulatedEngine(SlottedEngine):
                 return Completion("".join(said), CANCELLED, prompt_tokens, len(said))
             emit([{"index": 0, "delta": {"content": word}, "finish_reason": None}])
             said.append(word)
+            if fault == "resets" and len(said) == SAID_BEFORE_RESET:
+                raise EngineError(f"model {self.name}: simulated reset")
         emit([{"index": 0, "delta": {}, "finish_reason": finish_reason}])
         return Completion("".join(said), finish_reason, prompt_tokens, len(said))
+
+    def _fault_of(self, number: int) -> str | None:
+        of_these = self._options.faulty_requests
+        return self._options.fault if not of_these or number <= of_these else None
 
     def _answer(self, request: EngineRequest, room: int) -> tuple[list[str], str]:
         """The words (one a token) of the answer, and why it ends; `room` is what is left of the context."""

@@ -81,6 +81,27 @@ local function end_hold(request, was_served)
   return 1
 end
 
+-- The request was served: the difference between what it took and what it has spent is settled. 1, or 0 as above.
+local function settle_hold(now, request, tokens, gpu_ms)
+  if call('ZREM', P .. 'holds', request) == 0 then return 0 end
+  local spent = {tokens = tokens, day_tokens = tokens, day_gpu_ms = gpu_ms}
+  for _, held in ipairs(held_by(request)) do
+    local kind = kind_of(held.account)
+    local actual = spent[kind]
+    if not MINUTE[kind] and not DAY[kind] then
+      take_back(held)
+    elseif actual and actual ~= held.amount then
+      -- More used counts from now on, so what was used is drained first; a day that is over is left alone.
+      local amount, since = used_now(now, held.account, held.most)
+      if MINUTE[kind] or since == held.since then
+        put_use(held.account, amount + scaled(held.account, actual - held.amount), since)
+      end
+    end
+  end
+  call('DEL', hold_key(request))
+  return 1
+end
+
 -- A retried Celery task is published under its old id while the first message is still leased: the id then belongs to
 -- the newer message, and so does what is held under it.
 local function is_last_of_its_task(message) return call('HGET', P .. 'tasks', message.task) == message.tag end

@@ -133,9 +133,15 @@ class ReferenceQueue:
         _checked(lease_ms=(lease_ms, 0, order.LONGEST_MS))
         return [self._renew_one(now + lease_ms, tag, fence) for tag, fence in leases]
 
-    def settle(self, now: int, *, tag: str, fence: int, outcome: Outcome) -> int:
+    def settle(
+        self, now: int, *, tag: str, fence: int, outcome: Outcome, spent: Mapping[str, int] | None = None
+    ) -> int:
         """End one attempt: 0 stale, 1 as asked, 2 was to be put back or kept, but its tenant had cancelled it: gone, 3
-        was to be retried, but this was its last attempt: it still runs."""
+        was to be retried, but this was its last attempt: it still runs.
+
+        `spent` is what a done one has used, as of `release`; None: not known, what was estimated stays charged.
+        """
+        _check_spent(spent)
         if outcome not in get_args(Outcome):
             raise ValueError(f"outcome: one of {', '.join(get_args(Outcome))} expected, got {outcome!r}")
         message = self._held(tag, fence)
@@ -158,6 +164,8 @@ class ReferenceQueue:
             if not message.cancel:
                 self._learn(message, actual_ms)
         self._give_back(now, message, unused_ms)
+        if outcome == "done" and spent is not None and self.tasks.get(message.task) == tag:
+            self.door.release(now, message.task, spent)
         self._forget(message, was_served=outcome == "done")
         return 2 if outcome in ("requeue", "retry", "dead") else 1
 
@@ -290,8 +298,7 @@ class ReferenceQueue:
     def release(self, now: int, *, request: str, spent: Mapping[str, int] | None = None) -> int:
         """End what a request holds: 1, or 0 if it holds nothing (any more). `spent` is what it used, `tokens` and
         `gpu_ms`; None: nothing, and all that it took is given back."""
-        for name in () if spent is None else ("tokens", "gpu_ms"):
-            _checked(**{name: ((spent or {})[name], 0, LARGEST_AMOUNT)})
+        _check_spent(spent)
         return self.door.release(now, request, spent)
 
     def lapse(self, now: int, *, limit: int) -> tuple[str, ...]:
@@ -387,6 +394,11 @@ class ReferenceQueue:
         self.dead.add(message.tag, now)
         if self.tasks.get(message.task) == message.tag:
             self.door.end(message.task, was_served=False)
+
+
+def _check_spent(spent: Mapping[str, int] | None) -> None:
+    if spent is not None:
+        _checked(**{name: (spent[name], 0, LARGEST_AMOUNT) for name in ("tokens", "gpu_ms")})
 
 
 def _checked(**figures: tuple[int, int, int]) -> None:
