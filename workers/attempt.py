@@ -204,7 +204,8 @@ class AttemptRunner:
 
     def _failed(self, request: dict[str, Any], sink: Sink, *, was_heard: bool) -> Ended:
         """The engine is at fault: the request is tried again, unless its client has a part of this answer."""
-        if request["stream"] and was_heard:
+        # A message of an earlier version does not say whether.
+        if not request.get("again", True) or (request["stream"] and was_heard):
             sink.failed(FAILED)
             return Ended(fault=True)
         return Ended(fault=True, again=True)

@@ -297,6 +297,11 @@ def waiting_key(key: str, tenant: str, stand: str, place: Place) -> str:
     return f"{key}:waiting:{_pair(tenant, f'{stand}:{_pair(*place)}')}"
 
 
+def row_name(stand: str, place: Place) -> str:
+    """The name of a row."""
+    return f"{stand}:{_pair(*place)}"
+
+
 def row_parts(row: bytes) -> tuple[str, str, str]:
     """Stand, lane and model of a row's name."""
     stand, length, rest = row.split(b":", 2)

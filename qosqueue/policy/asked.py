@@ -128,14 +128,14 @@ def _told(asked: Asked, used: int, wait_ms: int | None, rates: Rates) -> Refusal
     if quota.kind is Kind.BREAKER:
         wait_s = min(wait_s or 1, LONGEST_RETRY_S)
         message = f"{whose[0].upper()}{whose[1:]} is out of service: it has failed too often. Try again in {wait_s} s."
-        return Refusal(503, "model_unavailable", message, "model", wait_s, rates)
+        return Refusal(503, "model_unavailable", message, "model", wait_s, rates, quota.kind)
     counted, needs = _COUNTED[quota.kind], quota.amount
     if wait_s is None:
         message = (
             f"This request needs {needs} {counted.split(' per ')[0]}, and {whose} may use {quota.most} "
             f"{'per ' + counted.split(' per ')[1] + ' ' if ' per ' in counted else ''}in all: make it smaller."
         )
-        return Refusal(429, "insufficient_quota", message, rates=rates)
+        return Refusal(429, "insufficient_quota", message, rates=rates, lacks=quota.kind)
     if quota.kind not in DAY:
         wait_s = min(wait_s, LONGEST_RETRY_S)
     message = (
@@ -143,6 +143,6 @@ def _told(asked: Asked, used: int, wait_ms: int | None, rates: Rates) -> Refusal
         f"{needs}. Try again in {wait_s} s."
     )
     if quota.kind is Kind.QUEUE:
-        return Refusal(503, "queue_full", message, retry_after_s=wait_s, rates=rates)
+        return Refusal(503, "queue_full", message, retry_after_s=wait_s, rates=rates, lacks=quota.kind)
     code = "insufficient_quota" if quota.kind in DAY else "rate_limit_exceeded"
-    return Refusal(429, code, message, retry_after_s=wait_s, rates=rates)
+    return Refusal(429, code, message, retry_after_s=wait_s, rates=rates, lacks=quota.kind)

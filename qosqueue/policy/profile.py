@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qosqueue.policy.order import LARGEST_COST_MS
+from qosqueue.policy.road import attempts_for
 from qosqueue.policy.terms import (
     PRIORITY_RANGES,
     LatencyClass,
@@ -35,8 +36,6 @@ PROMPT_TOKENS_FOR_ONE = 16
 # Slots of one replica that requests of one profile may hold at once; heavy models get a limited window.
 WINDOW: dict[WeightClass, int] = {WeightClass.LIGHT: 8, WeightClass.MEDIUM: 4, WeightClass.HEAVY: 1}
 
-MAX_ATTEMPTS: dict[TaskType, int] = {TaskType.ONLINE: 2, TaskType.ASYNC: 3, TaskType.BATCH: 3}
-
 _LATENCY_STEP = {LatencyClass.HIGH: 0, LatencyClass.MEDIUM: 1, LatencyClass.LOW: 2}
 _TASK_STEP = {TaskType.ONLINE: 0, TaskType.ASYNC: 1, TaskType.BATCH: 2}
 _WEIGHT_STEP = {WeightClass.LIGHT: 0, WeightClass.MEDIUM: 0, WeightClass.HEAVY: 1}
@@ -55,6 +54,7 @@ class Facts:
     tenant_budget_ms: int | None = None
     scenario_budget_ms: int | None = None
     ttl_ms: int | None = None
+    success_target_percent: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def make_profile(facts: Facts) -> Profile:
         cost_ms=_cost_ms(facts),
         routing_key=lane_name(facts.tier, facts.weight_class),
         window=WINDOW[facts.weight_class],
-        max_attempts=MAX_ATTEMPTS[facts.task_type],
+        max_attempts=attempts_for(facts.task_type, facts.success_target_percent),
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qosqueue.policy.quota import Kind
+
 LONGEST_RETRY_S = 120
 """A client that is told to wait for longer gives up: only what cannot be sooner (a spent day) says more."""
 
@@ -34,7 +36,7 @@ class Refusal:
 
     `status` is the HTTP status, `code` the machine-readable reason (docs/design/api.md), `param` the field at
     fault if there is one, `retry_after_s` the seconds after which the same request may be admitted, `rates` what its
-    tenant has left, where that was looked at.
+    tenant has left, where that was looked at, `lacks` what kind of quota has no room.
     """
 
     status: int
@@ -43,3 +45,4 @@ class Refusal:
     param: str | None = None
     retry_after_s: int | None = None
     rates: Rates = NO_RATES
+    lacks: Kind | None = None

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import redis
 import structlog
 
 from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import BrokerUnavailable
-from qosqueue.policy.asked import KINDS, Asked, asked_of_model, asked_of_tenant, asked_of_tier, rates_of, refusal_of
+from qosqueue.policy.agreement import AGREED_FIELDS, Agreed, Agreement, agreement
+from qosqueue.policy.asked import Asked, asked_of_model, asked_of_tenant, asked_of_tier, rates_of, refusal_of
 from qosqueue.policy.profile import Facts, Profile, make_profile
 from qosqueue.policy.quota import Quota, Verdict
-from qosqueue.policy.refusal import Refusal
-from qosqueue.service.agreements import Agreements
+from qosqueue.policy.refusal import LONGEST_RETRY_S, Refusal
+from qosqueue.policy.road import is_tried_again
+from qosqueue.policy.terms import OnLate, TaskType
 from qosqueue.service.asked_model import find_model
 from qosqueue.service.catalog import Catalog
+from qosqueue.service.lateness import Lateness, Outlook
 from qosqueue.service.requests import Admitted, JobRequest
 from qosqueue.store.records import Model, Tenant
+
+AS_A_JOB = " It would be taken as a job: POST /v1/jobs."
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a request would run: its model, its profile, and what it needs of which quotas to be let in."""
+    """How a request would run: as what (a detour changes it), on which model, with which profile, and what it needs of
+    which quotas to be let in. `agreed` is what was agreed for it."""
 
+    request: JobRequest
     model: Model
     profile: Profile
     asked: tuple[Asked, ...]
+    agreed: Agreed
 
     @property
     def quotas(self) -> list[Quota]:
@@ -46,6 +54,7 @@ class Admission:
     def __init__(self, catalog: Catalog, scripts: Scripts, most_queued: int) -> None:
         self._catalog = catalog
         self._scripts = scripts
+        self._lateness = Lateness(scripts)
         self._most_queued = most_queued
 
     def plan(self, tenant: Tenant, request: JobRequest) -> Plan | Refusal:
@@ -53,32 +62,24 @@ class Admission:
         model = find_model(self._catalog, request.model)
         if isinstance(model, Refusal):
             return model
-        agreed = self._agreements.of(tenant, model.name, request.task_type).agreed
-        profile = make_profile(
-            Facts(
-                tier=tenant.tier,
-                weight_class=model.weight_class,
-                task_type=request.task_type,
-                prompt_tokens=request.prompt_tokens,
-                max_output_tokens=request.max_output_tokens,
-                latency_budget_ms=request.latency_budget_ms,
-                tenant_budget_ms=agreed.online_target_ms,
-                scenario_budget_ms=self._agreements.default_budget_ms(tenant, model.name, request.task_type),
-                ttl_ms=request.ttl_ms,
-            )
-        )
-        of_tenant = (
-            asked_of_tenant(tenant.id, tenant.name, limit, most, profile)
-            for limit in KINDS
-            if (most := getattr(tenant, limit, None)) is not None
-        )
-        return Plan(model, profile, (asked_of_model(model.name), *of_tenant, asked_of_tier(profile, self._most_queued)))
+        return self._plan(tenant, request, model, self._agreement(tenant, model, request.task_type))
 
-    def admit(self, tenant: Tenant, request: JobRequest, request_id: str) -> Admitted | Refusal:
-        """Let the request in under its id, or say why not. Raises BrokerUnavailable, StoreUnavailable."""
-        plan = self.plan(tenant, request)
-        if isinstance(plan, Refusal):
+    def in_time(self, tenant: Tenant, plan: Plan) -> Plan | Refusal:
+        """The plan; where its tenant wants to hear of lateness, and the request would start too late, one with a target
+        that can be met, or why not. Raises BrokerUnavailable, StoreUnavailable."""
+        on_late = plan.agreed.on_late
+        if on_late is None:
             return plan
+        outlook = self._lateness.outlook(plan.model.name, plan.profile)
+        if not outlook.is_late:
+            return plan
+        if on_late is not OnLate.DOWNGRADE:
+            return _too_late(plan, outlook, is_deferred=on_late is OnLate.DEFER)
+        detours = (*plan.request.detours, "downgrade")
+        return self.plan(tenant, replace(plan.request, latency_budget_ms=plan.profile.ttl_ms, detours=detours))
+
+    def admit(self, plan: Plan, request_id: str) -> Admitted | Refusal:
+        """Let the request in under its id, or say why not. Raises BrokerUnavailable."""
         try:
             verdict = self._scripts.admit(request=request_id, quotas=plan.quotas)
         except redis.RedisError as error:
@@ -92,9 +93,58 @@ class Admission:
         except redis.RedisError as error:
             log.warning("what a request holds is left to lapse", request=request_id, error=str(error))
 
+    def model(self, name: str) -> Model | None:
+        """The model of that name, if it may be asked for."""
+        model = find_model(self._catalog, name)
+        return None if isinstance(model, Refusal) else model
+
+    def _agreement(self, tenant: Tenant, model: Model, task_type: TaskType) -> Agreement:
+        own = Agreed(**{name: getattr(tenant, name) for name in AGREED_FIELDS})
+        return agreement(tenant.id, own, (), model.name, task_type)
+
+    def _plan(self, tenant: Tenant, request: JobRequest, model: Model, agreed: Agreement) -> Plan:
+        profile = make_profile(
+            Facts(
+                tier=tenant.tier,
+                weight_class=model.weight_class,
+                task_type=request.task_type,
+                prompt_tokens=request.prompt_tokens,
+                max_output_tokens=request.max_output_tokens,
+                latency_budget_ms=request.latency_budget_ms,
+                tenant_budget_ms=agreed.agreed.online_target_ms,
+                ttl_ms=request.ttl_ms,
+                success_target_percent=agreed.agreed.success_target_percent,
+            )
+        )
+        bounds = (
+            asked_of_tenant(
+                tenant.id,
+                tenant.name,
+                bound.limit,
+                bound.most,
+                profile,
+                model=bound.model,
+                task_type=bound.task_type,
+            )
+            for bound in agreed.bounds
+        )
+        asked = (asked_of_model(model.name), *bounds, asked_of_tier(profile, self._most_queued))
+        again = replace(request, again=is_tried_again(agreed.agreed.road))
+        return Plan(again, model, profile, asked, agreed.agreed)
+
 
 def decided(plan: Plan, verdict: Verdict) -> Admitted | Refusal:
     """What the broker's verdict means for the request."""
     if not verdict.admitted:
         return refusal_of(plan.asked, verdict, plan.profile.cost_ms)
-    return Admitted(plan.model, plan.profile, rates_of(plan.asked, verdict))
+    return Admitted(plan.model, plan.profile, rates_of(plan.asked, verdict), plan.request.detours)
+
+
+def _too_late(plan: Plan, outlook: Outlook, *, is_deferred: bool) -> Refusal:
+    wait_s = min(max(1, -(-outlook.wait_ms // 1_000)), LONGEST_RETRY_S)
+    message = (
+        f"Model {plan.model.name!r} has {outlook.wait_ms} ms of work ahead of this request, which should start within "
+        f"{plan.profile.latency_budget_ms} ms. Try again in {wait_s} s."
+    )
+    told = f"{message}{AS_A_JOB}" if is_deferred and plan.profile.task_type is TaskType.ONLINE else message
+    return Refusal(429, "resource_unavailable", told, retry_after_s=wait_s)

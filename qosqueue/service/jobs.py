@@ -15,6 +15,7 @@ from qosqueue.policy.lifecycle import TERMINAL, JobEvent, JobStatus
 from qosqueue.policy.refusal import Refusal
 from qosqueue.service import audit
 from qosqueue.service.admission import Admission
+from qosqueue.service.detours import Detours
 from qosqueue.service.requests import JobRequest, new_row, wire_message
 from qosqueue.store.clock import now_ms
 from qosqueue.store.ids import new_id
@@ -35,6 +36,7 @@ class Jobs:
         self, admission: Admission, record: JobRecord, publisher: Publisher, scripts: Scripts, store: Store
     ) -> None:
         self._admission = admission
+        self._detours = Detours(admission)
         self._record = record
         self._publisher = publisher
         self._scripts = scripts
@@ -43,9 +45,11 @@ class Jobs:
     def submit(self, tenant: Tenant, request: JobRequest) -> Job | Refusal:
         """Record and queue one job. Raises StoreUnavailable or BrokerUnavailable: then it was not accepted."""
         job_id = new_id("job")
-        admitted = self._admission.admit(tenant, request, job_id)
-        if isinstance(admitted, Refusal):
-            return admitted
+        went = self._detours.go(tenant, request, lambda plan: self._admission.admit(plan, job_id))
+        if isinstance(went, Refusal):
+            return went
+        plan, admitted = went
+        request = plan.request
         row = new_row(job_id, tenant, request, admitted.profile, status=JobStatus.ACCEPTED)
         try:
             self._record.insert([row])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,13 @@ import structlog
 from qosqueue.broker.publish import Publisher
 from qosqueue.broker.replies import Inbox, Reply, ReplyReader
 from qosqueue.broker.scripts import Scripts
-from qosqueue.errors import BrokerUnavailable
+from qosqueue.errors import BrokerUnavailable, StoreUnavailable
 from qosqueue.policy.lifecycle import JobStatus
 from qosqueue.policy.profile import Profile
-from qosqueue.policy.refusal import Refusal
-from qosqueue.service.admission import Admission, decided
+from qosqueue.policy.refusal import Rates, Refusal
+from qosqueue.policy.road import Trouble, trouble_of
+from qosqueue.service.admission import Admission, Plan, decided
+from qosqueue.service.detours import Detours
 from qosqueue.service.failures import EXPIRED, WORKER_LOST
 from qosqueue.service.finished import FinishedRequests
 from qosqueue.service.queues import Queues
@@ -80,7 +82,15 @@ class Failed:
     error: dict[str, Any]
 
 
-Event = Queued | Started | Chunk | Done | Failed
+@dataclass(frozen=True)
+class Detoured:
+    """Its model has failed, and another one (a fallback) is to answer. Nothing was answered so far."""
+
+    model: str
+    detours: tuple[str, ...]
+
+
+Event = Queued | Started | Chunk | Done | Failed | Detoured
 
 
 class OnlineCall:
@@ -88,8 +98,11 @@ class OnlineCall:
 
     def __init__(
         self,
+        tenant: Tenant,
         row: dict[str, Any],
+        plan: Plan,
         admitted: Admitted,
+        around: Callable[[Plan], tuple[Plan, Admitted] | None],
         replies: Inbox,
         reader: ReplyReader,
         queues: Queues,
@@ -98,9 +111,11 @@ class OnlineCall:
         withdrawals: Withdrawals,
     ) -> None:
         self.id: str = row["id"]
-        self.profile: Profile = admitted.profile
-        self.rates = admitted.rates
+        self._tenant = tenant
         self._row = row
+        self._plan = plan
+        self._admitted = admitted
+        self._around = around
         self._replies = replies
         self._reader = reader
         self._queues = queues
@@ -115,6 +130,26 @@ class OnlineCall:
         # Nothing of it is left to take back: a worker gave the last word, or the dead letter is kept.
         self._over = False
         self._closed = threading.Lock()
+
+    @property
+    def model(self) -> str:
+        """The model that answers: a fallback's name, if it came to that."""
+        return self._plan.model.name
+
+    @property
+    def profile(self) -> Profile:
+        """How the request is ranked."""
+        return self._plan.profile
+
+    @property
+    def rates(self) -> Rates:
+        """What its tenant has left."""
+        return self._admitted.rates
+
+    @property
+    def detours(self) -> tuple[str, ...]:
+        """What was changed of what its tenant had asked for."""
+        return self._plan.request.detours
 
     def events(self, idle_s: float = IDLE_S) -> Iterator[Event]:
         """What happens, until Done or Failed. While nothing does, a Queued or None-position Queued each `idle_s`."""
@@ -203,8 +238,26 @@ class OnlineCall:
                 self._end(JobStatus.SUCCEEDED)
                 return Done(**data)
             case "failed":
+                if not self._began and trouble_of(data["code"]) is Trouble.MODEL and self._went_around():
+                    return Detoured(self.model, self.detours)
                 self._over = True
                 return self._fail(JobStatus.FAILED, data)
+
+    def _went_around(self) -> bool:
+        """Whether the request was queued again in another way, after its model has failed it."""
+        try:
+            went = self._around(self._plan)
+        except (BrokerUnavailable, StoreUnavailable) as error:
+            log.warning("a failed request finds no other way now", request=self.id, error=str(error))
+            return False
+        if went is None:
+            return False
+        self._plan, self._admitted = went
+        # Its attempts are counted anew: nothing of the last model's is still to come.
+        self._fence = 0
+        times = _times(self._row["created_ms"], self._plan)
+        self._row = new_row(self.id, self._tenant, self._plan.request, self._plan.profile, **times)
+        return True
 
     def _lost(self) -> Failed:
         return self._fail(JobStatus.FAILED, WORKER_LOST)
@@ -233,7 +286,7 @@ class Online:
         finished: FinishedRequests,
         withdrawals: Withdrawals,
     ) -> None:
-        self._admission = admission
+        self._detours = Detours(admission)
         self._publisher = publisher
         self._reader = reader
         self._queues = queues
@@ -242,30 +295,31 @@ class Online:
         self._withdrawals = withdrawals
 
     def start(self, tenant: Tenant, request: JobRequest) -> OnlineCall | Refusal:
-        """Queue one request. Raises BrokerUnavailable: then it was not accepted."""
-        plan = self._admission.plan(tenant, request)
-        if isinstance(plan, Refusal):
-            return plan
-        row = new_row(new_id("job"), tenant, request, plan.profile, queued_ms=now_ms())
-        replies = self._reader.expect(row["id"])
-        message = wire_message(row["id"], request, row["created_ms"], plan.profile, reply=self._reader.address)
+        """Queue one request, if need be in another way. Raises BrokerUnavailable: then it was not accepted."""
+        request_id, created_ms = new_id("job"), now_ms()
+        replies = self._reader.expect(request_id)
+
+        def offer(plan: Plan) -> Admitted | Refusal:
+            message = wire_message(request_id, plan.request, created_ms, plan.profile, reply=self._reader.address)
+            who = (plan.model.name, tenant.id, tenant.counts_as)
+            return decided(plan, self._publisher.offer(request_id, *who, plan.profile, message, plan.quotas))
+
         try:
-            verdict = self._publisher.offer(
-                row["id"], request.model, tenant.id, tenant.counts_as, plan.profile, message, plan.quotas
-            )
-            admitted = decided(plan, verdict)
+            went = self._detours.go(tenant, request, offer)
         except BaseException as error:
-            self._reader.forget(row["id"])
+            self._reader.forget(request_id)
             if isinstance(error, BrokerUnavailable):
                 # Perhaps only the answer was lost: nobody would read what the worker makes of the message.
-                self._withdrawals.add(row["id"])
+                self._withdrawals.add(request_id)
             raise
-        if isinstance(admitted, Refusal):
-            self._reader.forget(row["id"])
-            return admitted
+        if isinstance(went, Refusal):
+            self._reader.forget(request_id)
+            return went
         return OnlineCall(
-            row,
-            admitted,
+            tenant,
+            new_row(request_id, tenant, went[0].request, went[0].profile, **_times(created_ms, went[0])),
+            *went,
+            lambda plan: self._detours.around(tenant, plan, Trouble.MODEL, offer),
             replies,
             self._reader,
             self._queues,
@@ -279,3 +333,7 @@ class Online:
         self._reader.close()
         self._withdrawals.close()
         self._finished.close()
+
+
+def _times(created_ms: int, plan: Plan) -> dict[str, int]:
+    return {"created_ms": created_ms, "queued_ms": created_ms, "expires_ms": created_ms + plan.profile.ttl_ms}

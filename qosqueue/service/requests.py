@@ -27,15 +27,20 @@ class JobRequest:
     details: dict[str, Any] = field(default_factory=dict)
     # Whether somebody reads the answer token by token.
     stream: bool = False
+    # Whether an attempt that the engine has failed is repeated, and what was changed of what the tenant had asked for.
+    again: bool = True
+    detours: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Admitted:
-    """A request that may be queued: the model that it will run on, its profile, and what its tenant has left."""
+    """A request that may be queued: the model that it will run on, its profile, what its tenant has left, and what was
+    changed of what it had asked for."""
 
     model: Model
     profile: Profile
     rates: Rates = NO_RATES
+    detours: tuple[str, ...] = ()
 
 
 def wire_message(
@@ -50,6 +55,7 @@ def wire_message(
         "expires_ms": created_ms + profile.ttl_ms,
         "reply": reply,
         "stream": request.stream,
+        "again": request.again,
         "body": request.body if reply is not None else None,
     }
 
@@ -69,7 +75,7 @@ def new_row(request_id: str, tenant: Tenant, request: JobRequest, profile: Profi
         "latency_budget_ms": profile.latency_budget_ms,
         "cost_tokens": profile.cost_tokens,
         "body": request.body,
-        "details": request.details,
+        "details": request.details | ({"detours": list(request.detours)} if request.detours else {}),
         "result": None,
         "error": None,
         "attempts": 0,

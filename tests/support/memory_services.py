@@ -134,6 +134,8 @@ class ScriptedCall:
     script: list[Step]
     closed: threading.Event = field(default_factory=threading.Event)
     rates: Rates = NO_RATES
+    model: str = MODEL
+    detours: tuple[str, ...] = ()
 
     def events(self, idle_s: float = 0.05) -> Iterator[Event]:
         while self.script:

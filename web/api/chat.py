@@ -25,7 +25,7 @@ from qosqueue.store.records import Tenant
 from qosqueue_web.api.answers import ChatCompletion
 from qosqueue_web.api.auth import current_tenant
 from qosqueue_web.api.errors import encode, error_body, error_headers, rate_headers, refusal_of_failure
-from qosqueue_web.api.headers import Stopwatch, latency_budget_ms, profile_headers, timing_headers
+from qosqueue_web.api.headers import Stopwatch, detour_headers, latency_budget_ms, profile_headers, timing_headers
 from qosqueue_web.api.presence import client_gone
 from qosqueue_web.api.schemas import CHAT_ENDPOINT, ChatBody
 from qosqueue_web.api.sse import ChunkFrame, stream_lines
@@ -109,6 +109,7 @@ def answer_chat(
         *answer.headers,
         *profile_headers(call.profile),
         *rate_headers(call.rates),
+        *detour_headers(call.detours),
         *timing_headers(watch),
     ]
     return Answer(answer.status, headers, answer.pieces, call.close)
@@ -143,7 +144,7 @@ def _streamed(call: OnlineCall, body: ChatBody, watch: Stopwatch, environ: dict[
             break
     frame = ChunkFrame(
         id=f"chatcmpl-{call.id.removeprefix('job_')}",
-        model=body.model,
+        model=call.model,
         created=int(time.time()),
         include_usage=bool(body.stream_options and body.stream_options.include_usage),
         request_id=request_id,

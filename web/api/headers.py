@@ -64,6 +64,11 @@ def profile_headers(profile: Profile) -> list[tuple[str, str]]:
     return [("x-qosqueue-priority", str(profile.priority)), ("x-qosqueue-lane", profile.routing_key)]
 
 
+def detour_headers(detours: tuple[str, ...]) -> list[tuple[str, str]]:
+    """What was changed of what the client had asked for: another model, a shorter answer, a later start."""
+    return [("x-qosqueue-detour", ", ".join(detours))] if detours else []
+
+
 @dataclass
 class Stopwatch:
     """Milliseconds until a call was queued, that it spent in the queue, and until its first token; None: not known."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from qosqueue.errors import BrokerUnavailable, StoreUnavailable
 from qosqueue.policy.refusal import Refusal
-from qosqueue.service.online import Chunk, Done, Event, Failed, Queued
+from qosqueue.service.online import Chunk, Detoured, Done, Event, Failed, Queued
 from qosqueue_web.api.errors import encode, error_body, refusal_of_failure, refusal_of_outage
 
 # gunicorn learns on the second write that the client is gone: two of these make the two seconds promised.
@@ -84,9 +84,12 @@ class _Told:
         self._role = self._finish = False
         self._position: int | None = None
         self._wrote = time.monotonic()
+        self._model: str | None = None
 
     def lines(self, event: Event, frame: ChunkFrame) -> Iterator[str]:
         """The lines that an event amounts to; none if it tells nothing new."""
+        if self._model is not None:
+            frame = replace(frame, model=self._model)
         if isinstance(event, Chunk):
             for choice in event.choices:
                 if not self._role:
@@ -98,6 +101,9 @@ class _Told:
             yield data_line(error_body(refusal_of_failure(event.error)))
         elif isinstance(event, Done):
             yield from _ending(event, frame, self._finish)
+        elif isinstance(event, Detoured):
+            self._model = event.model
+            yield comment_line(f"detour {', '.join(event.detours)}")
         elif isinstance(event, Queued) and event.position not in (None, self._position):
             self._position = event.position
             yield comment_line(f"queued position={event.position}")
