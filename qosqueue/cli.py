@@ -8,21 +8,7 @@ from typing import Annotated
 import typer
 
 from qosqueue import __version__
-from qosqueue.commands import (
-    audit,
-    doctor,
-    job,
-    key,
-    model,
-    override,
-    policy,
-    queue,
-    tenant,
-    up,
-    user,
-    watchdog,
-    worker,
-)
+from qosqueue.commands import audit, breaker, doctor, job, key, model, queue, tenant, up, user, watchdog, worker
 from qosqueue.errors import QosqueueError
 
 app = typer.Typer(
@@ -44,6 +30,7 @@ for name, group in (
     ("user", user.app),
     ("queue", queue.app),
     ("job", job.app),
+    ("breaker", breaker.app),
     ("worker", worker.app),
     ("watchdog", watchdog.app),
     ("audit", audit.app),

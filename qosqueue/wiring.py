@@ -17,6 +17,7 @@ from qosqueue.service.admission import Admission
 from qosqueue.service.agreements import Agreements
 from qosqueue.service.attempts import Attempts
 from qosqueue.service.audit import Audit
+from qosqueue.service.breakers import Breakers
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.dead_letters import DeadLetters
 from qosqueue.service.finished import FinishedRequests
@@ -60,6 +61,7 @@ class Services:
     replicas: Replicas
     attempts: Attempts
     limits: Limits
+    breakers: Breakers
     dead_letters: DeadLetters
     reranks: Reranks
     watchdog: Watchdog
@@ -111,6 +113,7 @@ def build(settings: Settings) -> Services:
         replicas=replicas,
         attempts=attempts,
         limits=Limits(scripts, store, shares),
+        breakers=Breakers(scripts, store, catalog),
         dead_letters=DeadLetters(scripts, record, store),
         reranks=Reranks(scripts, record, store),
         watchdog=Watchdog(scripts, store, record, attempts, queues, Pools(scripts, replicas), shares, Learning(store)),

@@ -167,6 +167,9 @@ class Watchdog:
 
     def _age(self) -> dict[str, Any]:
         moved = asdict(self._scripts.age(limit=AT_ONCE))
+        # What was let in and never queued holds nothing any more; time moves breakers.
+        moved |= {"lapsed": list(self._scripts.lapse(limit=AT_ONCE))}
+        self._scripts.probe()
         return moved | {"pools": self._pools.refresh()} | self._shares.refresh()
 
     def _run(self, task: str, work: Callable[[], dict[str, Any]]) -> WatchdogRun:
