@@ -26,6 +26,8 @@ PROBES: Final = 2
 """So many attempts run at once while it is half open, and so many must be served."""
 PROBE_MS: Final = 5_000
 """So long the door waits for the outcome of the probes that it let in before it lets in as many again."""
+UNTRIED_MS: Final = 3_600_000
+"""A breaker that has waited so long for probes is closed: nobody asks for its model, or its worker is no more."""
 
 
 class State(StrEnum):
@@ -43,6 +45,7 @@ class Event(StrEnum):
     PAUSE_OVER = "pause_over"
     PROBES_SERVED = "probes_served"
     PROBE_FAILED = "probe_failed"
+    UNTRIED = "untried"
     TRIPPED = "tripped"
     RESET = "reset"
 
@@ -53,6 +56,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     State.HALF_OPEN: {
         Event.PROBES_SERVED: State.CLOSED,
         Event.PROBE_FAILED: State.OPEN,
+        Event.UNTRIED: State.CLOSED,
         Event.TRIPPED: State.OPEN,
         Event.RESET: State.CLOSED,
     },
@@ -61,7 +65,8 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
 
 @dataclass(frozen=True)
 class Breaker:
-    """One breaker. `score` of faults and the instant `since` of the last one count while it is closed; `until` ends a
+    """One breaker. `score` of faults and the instant `since` of the last one count while it is closed (else
+    `since` tells when it came to its state); `until` ends a
     pause of `pause_ms`, or the wait for probes; `left` probes are still to be served, `let_in` were let in by the
     door since it waits for them."""
 
@@ -100,7 +105,9 @@ def looked_at(breaker: Breaker, now: int) -> Breaker:
         if until > now:
             return replace(breaker, until=until)
         state = moved(breaker, Event.PAUSE_OVER)
-        return replace(breaker, state=state, until=now + PROBE_MS, left=PROBES, let_in=0)
+        return replace(breaker, state=state, since=now, until=now + PROBE_MS, left=PROBES, let_in=0)
+    if breaker.state is State.HALF_OPEN and now - breaker.since > UNTRIED_MS:
+        return SOUND
     if breaker.state is State.HALF_OPEN and not now < breaker.until <= now + PROBE_MS:
         return replace(breaker, until=now + PROBE_MS, let_in=0)
     return breaker

@@ -20,8 +20,9 @@ LONGEST_S = 30 * 86_400
 
 @dataclass(frozen=True)
 class BreakerView:
-    """One breaker: its name, what it watches (a model, or a worker's replica of it), its state, the score of faults, and
-    until when it is open or waits for probes (ms since the epoch; None: it is closed, or open until it is reset)."""
+    """One breaker: its name, what it watches (a model, or a worker's replica of it), its state, the score of faults,
+    and until when it is open or waits for probes (ms since the epoch; None: it is closed, or open until it is reset).
+    """
 
     name: str
     model: str

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from qosqueue.broker.scripts import Scripts
-from qosqueue.policy.breaker import model_breaker, replica_breaker
+from qosqueue.policy.breaker import UNTRIED_MS, model_breaker, replica_breaker
 from qosqueue.policy.order import LONGEST_MS
 from qosqueue.policy.quota import DAY_MS, HELD_FOR_MS, HOLD_MS, LARGEST_AMOUNT, Kind, Quota
 from qosqueue.policy.reference.message import Delivery
@@ -166,8 +166,13 @@ class DoorMachine(RuleBasedStateMachine):
             self.same("observe", names=names, served=served)
             self.whole_state_is_equal()
 
-    @rule(name=st.sampled_from(BREAKERS), ends=st.lists(st.booleans(), max_size=3), wait_ms=st.sampled_from([5_000, 9]))
-    def breaker_opens_and_is_probed(self, name: str, ends: list[bool], wait_ms: int) -> None:
+    @rule(
+        name=st.sampled_from(BREAKERS),
+        ends=st.lists(st.booleans(), max_size=3),
+        wait_ms=st.sampled_from([5_000, 9]),
+        untried=st.booleans(),
+    )
+    def breaker_opens_and_is_probed(self, name: str, ends: list[bool], wait_ms: int, untried: bool) -> None:
         """Rare by chance: five faults in a row, the pause, then the door and the probes."""
         for _ in range(5):
             self.ran["opened"] += self.same("observe", names=[name], served=False) == ["open"]
@@ -179,6 +184,9 @@ class DoorMachine(RuleBasedStateMachine):
         for served in ends:
             self.same("observe", names=[name], served=served)
             self.whole_state_is_equal()
+        if untried:
+            self.now += UNTRIED_MS + 1
+            self.same("probe")
 
     @rule()
     def probe(self) -> None:

@@ -14,6 +14,7 @@ from qosqueue.policy.breaker import (
     PROBES,
     SOUND,
     TRANSITIONS,
+    UNTRIED_MS,
     Breaker,
     Event,
     State,
@@ -108,6 +109,12 @@ def test_an_operator_opens_it_for_a_time_or_for_good() -> None:
     assert looked_at(for_good, START + LONGEST_MS - 1).state is State.OPEN
     assert opens_after_ms(for_good, START) == LONGEST_MS
     assert tripped(looked_at(faults(5), START + FIRST_PAUSE_MS), START, 9).state is State.OPEN
+
+
+def test_a_breaker_that_nobody_tries_is_forgotten() -> None:
+    half = looked_at(faults(5), START + FIRST_PAUSE_MS)
+    assert looked_at(half, half.since + UNTRIED_MS).state is State.HALF_OPEN
+    assert looked_at(half, half.since + UNTRIED_MS + 1) == SOUND
 
 
 def test_an_illegal_move_raises() -> None:

@@ -50,8 +50,11 @@ local function look_at_breaker(now, name)
     -- A clock that went back makes no pause longer.
     breaker.until_ms = math.min(breaker.until_ms, now + breaker.pause_ms)
     if breaker.until_ms <= now then
-      breaker.state, breaker.until_ms, breaker.left, breaker.let_in = 'half_open', now + C.PROBE_MS, C.PROBES, 0
+      breaker.state, breaker.since, breaker.until_ms = 'half_open', now, now + C.PROBE_MS
+      breaker.left, breaker.let_in = C.PROBES, 0
     end
+  elseif state == 'half_open' and now - breaker.since > C.UNTRIED_MS then
+    breaker = sound()
   elseif state == 'half_open' and (breaker.until_ms <= now or breaker.until_ms > now + C.PROBE_MS) then
     breaker.until_ms, breaker.let_in = now + C.PROBE_MS, 0
   end
