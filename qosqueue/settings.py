@@ -46,7 +46,7 @@ class Settings(BaseSettings):
         default=1_000, ge=100, le=60_000, description="time between two sweeps of the watchdog, in ms"
     )
     stall_ms: int = Field(
-        default=60_000,
+        default=120_000,
         ge=100,
         le=3_600_000,
         description="an engine that gives no sign of life for so long has failed, in ms",

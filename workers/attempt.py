@@ -85,7 +85,7 @@ class AttemptRunner:
         try:
             ended = self.attempt(request, fence, writer)
             if ended.again:
-                self.give_up(request, fence, writer)
+                self.sink(request, fence, writer).failed(FAILED)
             return ended
         finally:
             self._outbox.flush(writer)
@@ -98,10 +98,10 @@ class AttemptRunner:
     def attempt(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None) -> Ended:
         """Run one attempt; its last word is left in the outbox, for the caller to flush with whatever settles it.
 
-        One that may be tried again has said no last word: whoever cannot have that calls `give_up`. Raises as `run`
+        One that may be tried again has said no last word: that is left to whoever tries, or cannot. Raises as `run`
         does.
         """
-        sink = self._sink(request, fence, writer)
+        sink = self.sink(request, fence, writer)
         if now_ms() > request["expires_ms"] and sink.is_late():
             sink.failed(EXPIRED)
             return UNSERVED
@@ -113,14 +113,6 @@ class AttemptRunner:
         finally:
             with self._lock:
                 self._running.pop(attempt.key, None)
-
-    def give_up(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None) -> None:
-        """Say that the engine has failed, for an attempt that is not tried again."""
-        self._sink(request, fence, writer).failed(FAILED)
-
-    def tried_again(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None) -> None:
-        """Note that the request waits again."""
-        self._sink(request, fence, writer).waits_again()
 
     def stop_stalled(self, stall_ms: int) -> None:
         """End the attempts whose engine has given no sign of life for so long."""
@@ -139,7 +131,8 @@ class AttemptRunner:
             if any(engine.cancel(attempt.key) for engine in self._engines.values()):
                 log.info("an attempt was stopped", request=task, fence=attempt.fence, reason=reason)
 
-    def _sink(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None) -> Sink:
+    def sink(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None) -> Sink:
+        """Where an attempt's words go."""
         if writer is None:
             return JobSink(self._attempts, request, fence, self._worker)
         return ReplySink(writer, request, self._worker)

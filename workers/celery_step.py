@@ -25,12 +25,11 @@ from qosqueue.broker.scripts import Scripts, settle_arguments
 from qosqueue.broker.task_message import request_of
 from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.reference.message import Delivery, Outcome
-from qosqueue_workers.attempt import UNSERVED, AttemptRunner, Ended
+from qosqueue_workers.attempt import FAILED, UNSERVED, AttemptRunner, Ended
 from qosqueue_workers.breakers import ReplicaBreakers
 from qosqueue_workers.fast_lane import FastLane
 
-STALE = 0
-LAST_ATTEMPT = 3
+STALE, AS_ASKED, CANCELLED, LAST_ATTEMPT = range(4)
 
 log = structlog.get_logger(__name__)
 
@@ -117,32 +116,48 @@ class Attendant:
             failed = True
         finally:
             state.task_ready(seen, successful=not failed)
-        if not (ended.again and self._tried_again(delivery, request, writer)):
+        settled = AS_ASKED
+        if ended.again:
+            settled = self._try_again(delivery, request, writer)
+            if settled == LAST_ATTEMPT:
+                outcome = self._given_up(delivery, request, writer)
+        if not ended.again or settled == LAST_ATTEMPT:
             self._settle(delivery, outcome, writer, ended)
-        if ended.fault:
+        # Of an attempt that was taken back (its worker ends, its lease was lost) nobody knows whose fault its end is.
+        if ended.fault and settled != STALE:
             self._breakers.failed(delivery.model)
         self._send("task-failed" if failed else "task-succeeded", seen)
         self._tell(signals.task_postrun, seen, state="FAILURE" if failed else "SUCCESS", retval=None)
 
-    def _tried_again(self, delivery: Delivery, request: dict[str, Any], writer: ReplyWriter | None) -> bool:
-        """Put it back for another attempt; else, if this was its last, say so."""
+    def _try_again(self, delivery: Delivery, request: dict[str, Any], writer: ReplyWriter | None) -> int:
+        """Put it back for another attempt, if it has one: what settling it has answered."""
         self._breakers.stand_back(delivery.model)
         try:
             settled = self._scripts.settle(tag=delivery.tag, fence=delivery.fence, outcome="retry")
         except redis.RedisError as error:
-            # Its lease runs out: it is tried again then.
-            log.warning("a failed attempt is not put back now", task=delivery.task, error=str(error))
-            self._table.release(receipt_of(delivery))
-            return True
+            # Its lease runs out: then it is tried again.
+            log.warning("a failed attempt is not put back now", request=delivery.task, error=str(error))
+            settled = STALE
+        sink = self._runner.sink(request, delivery.fence, writer)
         try:
-            if settled == LAST_ATTEMPT:
-                self._runner.give_up(request, delivery.fence, writer)
-                return False
-            self._runner.tried_again(request, delivery.fence, writer)
+            if settled == CANCELLED:
+                sink.cancelled()
+            elif settled == AS_ASKED:
+                sink.waits_again()
         except (StoreUnavailable, redis.RedisError) as error:
             log.error("an outcome could not be written down", request=delivery.task, error=str(error))
-        self._table.release(receipt_of(delivery))
-        return True
+        if settled != LAST_ATTEMPT:
+            self._table.release(receipt_of(delivery))
+        return settled
+
+    def _given_up(self, delivery: Delivery, request: dict[str, Any], writer: ReplyWriter | None) -> Outcome:
+        """Say that the engine has failed its last attempt, and how that is to be settled."""
+        try:
+            self._runner.sink(request, delivery.fence, writer).failed(FAILED)
+        except (StoreUnavailable, redis.RedisError) as error:
+            log.error("an outcome could not be written down", request=delivery.task, error=str(error))
+            return "requeue"
+        return "void"
 
     def _settle(self, delivery: Delivery, outcome: Outcome, writer: ReplyWriter | None, ended: Ended) -> None:
         """The last words, what was spent and the settling, in one write."""
