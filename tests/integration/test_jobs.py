@@ -92,6 +92,24 @@ def test_a_full_broker_accepts_nothing(modelled: Road, redis_client: redis.Redis
             modelled.services.jobs.submit(modelled.tenant, modelled.request())
     finally:
         redis_client.config_set("maxmemory", 0)
+    assert modelled.services.jobs.list(None, 9) == [], "the door has refused it"
+
+
+def test_a_broker_that_fills_up_behind_the_door_leaves_a_rejected_row(
+    modelled: Road, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert = modelled.services.jobs._record.insert
+
+    def filled(rows: Any) -> None:
+        insert(rows)
+        redis_client.config_set("maxmemory", 1)
+
+    monkeypatch.setattr(modelled.services.jobs._record, "insert", filled)
+    try:
+        with pytest.raises(BrokerUnavailable):
+            modelled.services.jobs.submit(modelled.tenant, modelled.request())
+    finally:
+        redis_client.config_set("maxmemory", 0)
     assert [job.status for job in modelled.services.jobs.list(None, 9)] == [JobStatus.REJECTED]
     assert modelled.depth() == 0
 

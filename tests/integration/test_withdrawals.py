@@ -100,13 +100,13 @@ def test_a_client_that_left_while_the_broker_was_away_frees_its_place(
 def test_a_message_whose_sender_was_told_503_leaves_the_queue(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis took it, and only its answer was lost."""
     road.model()
-    publish = Publisher.publish
+    offer = Publisher.offer
 
     def answer_lost(self: Publisher, *arguments: Any) -> None:
-        publish(self, *arguments)
+        offer(self, *arguments)
         raise BrokerUnavailable("the answer was lost")
 
-    monkeypatch.setattr(Publisher, "publish", answer_lost)
+    monkeypatch.setattr(Publisher, "offer", answer_lost)
     with pytest.raises(BrokerUnavailable):
         road.call()
     assert road.depth() == 1
