@@ -8,7 +8,22 @@ from typing import Annotated
 import typer
 
 from qosqueue import __version__
-from qosqueue.commands import audit, breaker, doctor, job, key, model, queue, tenant, up, user, watchdog, worker
+from qosqueue.commands import (
+    audit,
+    breaker,
+    doctor,
+    job,
+    key,
+    model,
+    override,
+    policy,
+    queue,
+    tenant,
+    up,
+    user,
+    watchdog,
+    worker,
+)
 from qosqueue.errors import QosqueueError
 
 app = typer.Typer(

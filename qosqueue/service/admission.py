@@ -9,13 +9,14 @@ import structlog
 
 from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import BrokerUnavailable
-from qosqueue.policy.agreement import AGREED_FIELDS, Agreed, Agreement, agreement
+from qosqueue.policy.agreement import Agreed, Agreement
 from qosqueue.policy.asked import Asked, asked_of_model, asked_of_tenant, asked_of_tier, rates_of, refusal_of
 from qosqueue.policy.profile import Facts, Profile, make_profile
 from qosqueue.policy.quota import Quota, Verdict
 from qosqueue.policy.refusal import LONGEST_RETRY_S, Refusal
 from qosqueue.policy.road import is_tried_again
 from qosqueue.policy.terms import OnLate, TaskType
+from qosqueue.service.agreements import Agreements
 from qosqueue.service.asked_model import find_model
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.lateness import Lateness, Outlook
@@ -51,8 +52,9 @@ class Admission:
     by whatever ends its message; `release` is for one that never gets a message. `most_queued` of one tier may wait.
     """
 
-    def __init__(self, catalog: Catalog, scripts: Scripts, most_queued: int) -> None:
+    def __init__(self, catalog: Catalog, agreements: Agreements, scripts: Scripts, most_queued: int) -> None:
         self._catalog = catalog
+        self._agreements = agreements
         self._scripts = scripts
         self._lateness = Lateness(scripts)
         self._most_queued = most_queued
@@ -62,7 +64,7 @@ class Admission:
         model = find_model(self._catalog, request.model)
         if isinstance(model, Refusal):
             return model
-        return self._plan(tenant, request, model, self._agreement(tenant, model, request.task_type))
+        return self._plan(tenant, request, model, self._agreements.of(tenant, model.name, request.task_type))
 
     def in_time(self, tenant: Tenant, plan: Plan) -> Plan | Refusal:
         """The plan; where its tenant wants to hear of lateness, and the request would start too late, one with a target
@@ -98,10 +100,6 @@ class Admission:
         model = find_model(self._catalog, name)
         return None if isinstance(model, Refusal) else model
 
-    def _agreement(self, tenant: Tenant, model: Model, task_type: TaskType) -> Agreement:
-        own = Agreed(**{name: getattr(tenant, name) for name in AGREED_FIELDS})
-        return agreement(tenant.id, own, (), model.name, task_type)
-
     def _plan(self, tenant: Tenant, request: JobRequest, model: Model, agreed: Agreement) -> Plan:
         profile = make_profile(
             Facts(
@@ -112,6 +110,7 @@ class Admission:
                 max_output_tokens=request.max_output_tokens,
                 latency_budget_ms=request.latency_budget_ms,
                 tenant_budget_ms=agreed.agreed.online_target_ms,
+                scenario_budget_ms=self._agreements.default_budget_ms(tenant, model.name, request.task_type),
                 ttl_ms=request.ttl_ms,
                 success_target_percent=agreed.agreed.success_target_percent,
             )

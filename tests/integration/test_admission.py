@@ -27,7 +27,7 @@ from tests.support.road import Road
 def admission(road: Road, client: redis.Redis | None = None) -> Admission:
     services = road.services
     scripts = services.scripts if client is None else Scripts(client, road.settings.group)
-    return Admission(services.catalog, scripts, most_queued=100)
+    return Admission(services.catalog, services.agreements, scripts, most_queued=100)
 
 
 def limited(road: Road, **limits: int) -> Tenant:
@@ -178,7 +178,8 @@ def test_each_refusal_says_which_limit_and_when_to_come_back(
 
 
 def test_a_tier_has_a_bound_on_its_queue(modelled: Road) -> None:
-    door = Admission(modelled.services.catalog, modelled.services.scripts, most_queued=1)
+    services = modelled.services
+    door = Admission(services.catalog, services.agreements, services.scripts, most_queued=1)
     assert isinstance(admit(door, modelled.tenant, modelled.request()), Admitted)
     refusal = admit(door, modelled.tenant, modelled.request())
     assert isinstance(refusal, Refusal)
@@ -251,3 +252,16 @@ def test_success_and_refusal_tell_what_is_left(modelled: Road) -> None:
     assert isinstance(refusal, Refusal)
     assert refusal.rates.requests is not None
     assert refusal.rates.requests.remaining == 0
+
+
+def test_an_override_counts_only_what_comes_under_it(modelled: Road) -> None:
+    modelled.model("other")
+    about = {"tenant": modelled.tenant.name, "model": "sim"}
+    modelled.services.policies.set_override(about, {"requests_per_minute": 1}, actor="test", why="a test")
+    door = admission(modelled)
+    eventually(lambda: len(door.plan(modelled.tenant, modelled.request()).quotas) == 3, within_s=5)  # type: ignore[union-attr]
+    assert isinstance(admit(door, modelled.tenant, modelled.request()), Admitted)
+    refusal = admit(door, modelled.tenant, modelled.request())
+    assert isinstance(refusal, Refusal)
+    assert "tenant 'acme' for model 'sim'" in refusal.message
+    assert isinstance(admit(door, modelled.tenant, modelled.request(model="other")), Admitted)
