@@ -162,6 +162,7 @@ def test_overrides_and_bounds(home: Path) -> None:
     wanted = {"tenant": "acme", "model": "small", "task_type": None, "max_queued": 3, "on_late": "defer"}
     assert {name: made[name] for name in wanted} == wanted
     assert made["road"] == ["retry", "reject"]
+    assert "retry, reject" in run("override", "list").stdout
     (changed,) = run_json("override", "set", *about, "--clear", "on_late", "--max-in-flight", "0")
     assert (changed["on_late"], changed["max_in_flight"], changed["max_queued"]) == (None, 0, 3)
     assert run("override", "list").stdout.splitlines()[0].split()[:4] == [
