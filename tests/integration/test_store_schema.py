@@ -89,7 +89,7 @@ def test_rows_of_the_policy_go_down_and_up_with_their_tables(empty_url: str) -> 
             OverrideRow(scope="s", tenant_id=tenant.id, model="small", max_queued=3, source="file", updated_ms=1)
         )
         session.add(ScenarioRow(tenant_id=tenant.id, model="small", task_type="batch", observed=4, seen_ms=1))
-        session.add(PolicyVersionRow(number=1, at_ms=1, actor="a", why="b", source="file", document={"x": [1]}))
+        session.add(PolicyVersionRow(number=9, at_ms=1, actor="a", why="b", source="file", document={"x": [1]}))
     kept = Accounts(store).get_tenant("a")
     assert (kept.tokens_per_day, kept.on_late, kept.road) == (9, OnLate.DEFER, (RoadStep.RETRY, RoadStep.REJECT))
     store.close()
