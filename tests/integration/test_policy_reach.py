@@ -108,14 +108,15 @@ def test_a_file_that_is_applied_here_counts_in_another_process_and_for_what_is_q
 def test_a_request_without_a_budget_gets_that_of_its_scenario(road: Road) -> None:
     road.model()
     assert road.submit().latency_budget_ms == DEFAULT_BUDGET_MS[TaskType.ASYNC][Tier.VIP]
-    road.services.policies.apply(parse(FILE.replace("max_running = 0", "")), **HOW)
+    unlimited = FILE.replace("max_running = 0", "").replace("max_queued = 1", "").replace("= 77", "= 77_000")
+    road.services.policies.apply(parse(unlimited), **HOW)
     road.tenant = road.services.accounts.get_tenant("acme")
     assert road.submit().latency_budget_ms == 9_000
     assert road.submit(latency_budget_ms=50).latency_budget_ms == 50
     road.services.policies.set_override({"task_type": "online"}, {"online_target_ms": 70}, **HOW)
-    admitted = road.services.admission.admit(road.tenant, road.request(TaskType.ONLINE))
-    assert not isinstance(admitted, Refusal)
-    assert (admitted.profile.latency_budget_ms, admitted.profile.latency_class) == (70, "high")
+    plan = road.services.admission.plan(road.tenant, road.request(TaskType.ONLINE))
+    assert not isinstance(plan, Refusal)
+    assert (plan.profile.latency_budget_ms, plan.profile.latency_class) == (70, "high")
 
 
 @pytest.fixture
