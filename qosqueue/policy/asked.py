@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from qosqueue.policy.breaker import model_breaker
 from qosqueue.policy.profile import Profile
@@ -19,7 +20,7 @@ from qosqueue.policy.quota import (
 )
 from qosqueue.policy.reference.limits import tenant_limit, tier_limit
 from qosqueue.policy.refusal import LONGEST_RETRY_S, Rate, Rates, Refusal
-from qosqueue.policy.terms import TaskType
+from qosqueue.policy.terms import TaskType, Tier
 
 KINDS = {
     "requests_per_minute": Kind.REQUESTS,
@@ -75,11 +76,13 @@ def asked_of_tenant(
     return Asked(Quota(name, kind, most * 1_000 if kind is Kind.DAY_GPU_MS else most, amounts.get(kind, 1)), whose)
 
 
-def asked_of_tier(profile: Profile, most_queued: int) -> Asked:
+@lru_cache(maxsize=16)
+def asked_of_tier(tier: Tier, most_queued: int) -> Asked:
     """How many of one tier may wait."""
-    return Asked(Quota(tier_limit(profile.tier), Kind.QUEUE, most_queued, 1), f"tier {profile.tier}")
+    return Asked(Quota(tier_limit(tier), Kind.QUEUE, most_queued, 1), f"tier {tier}")
 
 
+@lru_cache(maxsize=256)
 def asked_of_model(model: str) -> Asked:
     """Whether the model's breaker lets anything in."""
     return Asked(Quota(model_breaker(model), Kind.BREAKER, 0, 0), f"model {model!r}")

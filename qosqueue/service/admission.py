@@ -127,9 +127,10 @@ class Admission:
             )
             for bound in agreed.bounds
         )
-        asked = (asked_of_model(model.name), *bounds, asked_of_tier(profile, self._most_queued))
-        again = replace(request, again=is_tried_again(agreed.agreed.road))
-        return Plan(again, model, profile, asked, agreed.agreed)
+        asked = (asked_of_model(model.name), *bounds, asked_of_tier(tenant.tier, self._most_queued))
+        if not is_tried_again(agreed.agreed.road):
+            request = replace(request, again=False)
+        return Plan(request, model, profile, asked, agreed.agreed)
 
 
 def decided(plan: Plan, verdict: Verdict) -> Admitted | Refusal:

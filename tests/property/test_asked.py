@@ -62,7 +62,7 @@ def test_amounts_and_names() -> None:
     )
     assert asked("max_in_flight", 5, model="m").whose == "tenant 'acme' for model 'm'"
     assert asked("max_in_flight", 5, task_type=TaskType.ASYNC).whose == "tenant 'acme' for async requests"
-    assert asked_of_tier(PROFILE, 9) == Asked(Quota("c:basic", Kind.QUEUE, 9, 1), "tier basic")
+    assert asked_of_tier(Tier.BASIC, 9) == Asked(Quota("c:basic", Kind.QUEUE, 9, 1), "tier basic")
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ end
 -- As time has made it; kept if that is another one.
 local function look_at_breaker(now, name)
   local breaker = load_breaker(name)
+  if breaker.state == 'closed' then return breaker end
   local before = told_breaker(breaker)
   local state = breaker.state
   if state == 'open' then

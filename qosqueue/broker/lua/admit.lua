@@ -20,20 +20,17 @@ for index = 3, #ARGV, 4 do
 end
 local now, request = clock(), ARGV[2]
 
-local function look(quota)
-  if quota.kind == 'breaker' then return opens_after(now, look_at_breaker(now, quota.name)) end
-  local used = used_now(now, quota.account, quota.most)
-  if quota.kind ~= 'queue' then return used end
-  return math.max(0, used - tonumber(call('HGET', P .. 'running', quota.name) or 0))
-end
-
 local answer, fits = {1, now}, true
 for index, quota in ipairs(quotas) do
-  local used = look(quota)
-  answer[index + 2] = used
   if quota.kind == 'breaker' then
-    fits = fits and used == 0
+    quota.breaker = look_at_breaker(now, quota.name)
+    answer[index + 2] = opens_after(now, quota.breaker)
+    fits = fits and answer[index + 2] == 0
   else
+    quota.used, quota.since = used_now(now, quota.account, quota.most)
+    quota.running = quota.kind == 'queue' and tonumber(call('HGET', P .. 'running', quota.name) or 0) or 0
+    local used = math.max(0, quota.used - quota.running)
+    answer[index + 2] = used
     fits = fits and used + scaled(quota.account, quota.amount) <= scaled(quota.account, quota.most)
   end
 end
@@ -42,20 +39,22 @@ if not fits then
   answer[1] = 0
   return answer
 end
+local held = {}
 for index, quota in ipairs(quotas) do
-  if quota.kind == 'breaker' then
-    local breaker = load_breaker(quota.name)
-    if breaker.state == 'half_open' then
-      breaker.let_in = breaker.let_in + 1
-      save_breaker(quota.name, breaker, breaker.state)
-    end
-  else
-    local used, since = used_now(now, quota.account, quota.most)
-    put_use(quota.account, used + scaled(quota.account, quota.amount), since)
-    local day = DAY[quota.kind] and since or 0
-    call('HSET', hold_key(request), quota.account, whole(quota.amount) .. ':' .. whole(quota.most) .. ':' .. whole(day))
+  local breaker = quota.breaker
+  if not breaker then
+    local used = math.min(quota.used + scaled(quota.account, quota.amount), MOST_COUNTED)
+    put_use(quota.account, used, quota.since)
+    answer[index + 2] = math.max(0, used - quota.running)
+    local day = DAY[quota.kind] and quota.since or 0
+    held[#held + 1] = quota.account
+    held[#held + 1] = whole(quota.amount) .. ':' .. whole(quota.most) .. ':' .. whole(day)
+  elseif breaker.state == 'half_open' then
+    breaker.let_in = breaker.let_in + 1
+    save_breaker(quota.name, breaker, breaker.state)
+    answer[index + 2] = opens_after(now, breaker)
   end
-  answer[index + 2] = look(quota)
 end
+if held[1] then call('HSET', hold_key(request), unpack(held)) end
 call('ZADD', P .. 'holds', now + C.HOLD_MS, request)
 return answer
