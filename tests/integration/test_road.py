@@ -55,7 +55,7 @@ def left(road: Road) -> set[str]:
     """What the group holds of requests: nothing, once all have ended."""
     prefix = f"{{{road.settings.group}}}:"
     names = {key.decode().removeprefix(prefix) for key in road.services.redis.keys(f"{prefix}*")}
-    kept = (*snapshots.KEPT, "pool:", "replica", "beat", "bell:of", "quota", "reply:", "cancel")
+    kept = (*snapshots.KEPT, "pool:", "replica", "beat", "bell:of", "reply:", "cancel")
     return {name for name in names if not name.startswith(kept) and "system" not in name}
 
 
