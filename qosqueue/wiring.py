@@ -21,6 +21,7 @@ from qosqueue.service.breakers import Breakers
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.dead_letters import DeadLetters
 from qosqueue.service.finished import FinishedRequests
+from qosqueue.service.idempotency import Idempotency
 from qosqueue.service.jobs import Jobs
 from qosqueue.service.learning import Learning
 from qosqueue.service.limits import Limits
@@ -35,6 +36,7 @@ from qosqueue.service.users import Users
 from qosqueue.service.watchdog import Watchdog
 from qosqueue.service.withdrawals import Withdrawals
 from qosqueue.settings import Settings
+from qosqueue.store.idempotency_record import IdempotencyRecord
 from qosqueue.store.job_record import JobRecord
 from qosqueue.store.session import Store, open_store
 
@@ -55,6 +57,7 @@ class Services:
     agreements: Agreements
     policies: Policies
     admission: Admission
+    idempotency: Idempotency
     jobs: Jobs
     online: Online
     queues: Queues
@@ -108,6 +111,7 @@ def build(settings: Settings) -> Services:
         agreements=agreements,
         policies=Policies(store, tell=tell),
         admission=admission,
+        idempotency=Idempotency(IdempotencyRecord(store)),
         jobs=Jobs(admission, record, publisher, scripts, store),
         online=Online(admission, publisher, reader, queues, scripts, FinishedRequests(record), Withdrawals(scripts)),
         queues=queues,

@@ -15,6 +15,7 @@ from flask_openapi.types import ResponseDict
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from qosqueue import __version__
+from qosqueue.service.body_faults import refusal_of_validation
 from qosqueue.service.session_key import session_key
 from qosqueue.settings import load_settings
 from qosqueue.telemetry.logs import log_to_stderr
@@ -25,10 +26,13 @@ from qosqueue_web.admin_api import make_admin_api
 from qosqueue_web.api import errors, headers
 from qosqueue_web.api.answers import ErrorBody
 from qosqueue_web.api.auth import tenants_only
-from qosqueue_web.api.chat import add_chat
+from qosqueue_web.api.completions import add_completions
+from qosqueue_web.api.embeddings import add_embeddings
 from qosqueue_web.api.health import add_health
+from qosqueue_web.api.idempotent import once
 from qosqueue_web.api.jobs import add_jobs
 from qosqueue_web.api.models import add_models
+from qosqueue_web.api.responses import add_responses
 from qosqueue_web.api.strict_json import StrictRequest
 from qosqueue_web.fast_road import FastRoad
 
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
 
 OPENAPI_VERSION = "3.1.0"
 DOCUMENT = "/openapi.json"
-_FAILURES: ResponseDict = dict.fromkeys((400, 401, 404, 405, 413, 415, 429, 500, 503, 504), ErrorBody)
+_FAILURES: ResponseDict = dict.fromkeys((400, 401, 404, 405, 409, 413, 415, 422, 429, 500, 503, 504), ErrorBody)
 
 
 def create_app(services: Services | None = None) -> Flask:
@@ -56,7 +60,7 @@ def create_app(services: Services | None = None) -> Flask:
         security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")},
         validation_error_status=400,
         validation_error_model=ErrorBody,
-        validation_error_callback=lambda fault: errors.error_response(errors.refusal_of_validation(fault)),
+        validation_error_callback=lambda fault: errors.error_response(refusal_of_validation(fault)),
         doc_ui=False,
         static_folder=None,  # the pages serve their own, under /admin
     )
@@ -116,7 +120,12 @@ def _add_api(app: OpenAPI, services: Services) -> None:
     add_health(public, services)
     tenants = APIBlueprint("api", __name__, abp_responses=_FAILURES, abp_security=[{"bearer": []}])
     tenants.before_request(tenants_only(services.accounts))
-    add_chat(tenants, services)
+    claim_key, keep_answer = once(services.idempotency)
+    tenants.before_request(claim_key)
+    tenants.after_request(keep_answer)
+    add_completions(tenants, services)
+    add_embeddings(tenants, services)
+    add_responses(tenants, services)
     add_models(tenants, services)
     add_jobs(tenants, services)
     app.register_api(public)

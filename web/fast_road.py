@@ -1,8 +1,8 @@
 """How does a sound chat reach its answer without Flask's machinery? A door in front of it, for that one request.
 
 Flask, its hooks and its response take longer than the queue and the worker together (docs/adr/0008). The door runs
-the same functions as Flask's route (web/api/chat.py). Whatever is not a plain, sound chat of a known tenant it leaves
-to Flask, with its body untouched, before anything was counted or queued: so every refusal is told in one place.
+the same functions as Flask's route (web/api/answering.py). Whatever is not a plain, sound chat of a known tenant it
+leaves to Flask, with its body untouched, before anything was counted or queued: so every refusal is told in one place.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from werkzeug.wsgi import ClosingIterator
 
 from qosqueue.errors import BrokerUnavailable, StoreUnavailable
 from qosqueue.policy.refusal import Refusal
+from qosqueue.service.answers import CHAT
+from qosqueue.service.bodies import ChatBody
 from qosqueue.store.records import Tenant
+from qosqueue_web.api.answering import Answer, answer_now, refused
 from qosqueue_web.api.auth import bearer_key
-from qosqueue_web.api.chat import Answer, answer_chat, refused
+from qosqueue_web.api.completions import chat_frame
 from qosqueue_web.api.errors import refusal_of_outage
-from qosqueue_web.api.headers import REQUEST_ID, request_id
-from qosqueue_web.api.schemas import CHAT_ENDPOINT, ChatBody
+from qosqueue_web.api.headers import REQUEST_ID, request_id, trace_headers
 from qosqueue_web.security import API_HEADERS
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class FastRoad:
         self._max_body_bytes = services.settings.max_body_bytes
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ.get("PATH_INFO") == CHAT_ENDPOINT and environ["REQUEST_METHOD"] == "POST":
+        if environ.get("PATH_INFO") == CHAT and environ["REQUEST_METHOD"] == "POST":
             tenant = self._tenant(environ)
             body = None if tenant is None else self._body(environ)
             if tenant is not None and body is not None:
@@ -59,12 +61,12 @@ class FastRoad:
         name = request_id(environ.get("HTTP_X_REQUEST_ID", ""))
         answer = self._answer(tenant, body, environ, name)
         status = _STATUS_LINES.get(answer.status, f"{answer.status} UNKNOWN")
-        start_response(status, [*answer.headers, *API_HEADERS, (REQUEST_ID, name)])
+        start_response(status, [*answer.headers, *API_HEADERS, (REQUEST_ID, name), *trace_headers(environ)])
         return ClosingIterator(answer.pieces, answer.close)
 
     def _answer(self, tenant: Tenant, body: ChatBody, environ: WSGIEnvironment, name: str) -> Answer:
         try:
-            return answer_chat(self._services, tenant, body, body.latency_budget_ms, environ, name)
+            return answer_now(self._services, tenant, body, environ, name, chat_frame(body))
         except (BrokerUnavailable, StoreUnavailable) as outage:
             log.warning("%s: %s (request %s)", type(outage).__name__, outage, name)
             return refused(refusal_of_outage(outage))
@@ -89,6 +91,7 @@ class FastRoad:
             or int(length) > self._max_body_bytes
             or "HTTP_TRANSFER_ENCODING" in environ
             or "HTTP_X_LATENCY_BUDGET_MS" in environ
+            or "HTTP_IDEMPOTENCY_KEY" in environ
         ):
             return None
         sent = environ["wsgi.input"].read(int(length))

@@ -16,7 +16,8 @@ from qosqueue.errors import EngineError, StoreUnavailable
 from qosqueue.service.attempts import Attempts
 from qosqueue.service.failures import EXPIRED
 from qosqueue.store.clock import monotonic_ms, now_ms
-from qosqueue_workers.engines.base import CANCELLED, Choices, Completion, Engine, EngineRefused, EngineRequest
+from qosqueue_workers.answers import answer_body, engine_endpoint
+from qosqueue_workers.engines.base import CANCELLED, Choices, Engine, EngineRefused, EngineRequest
 from qosqueue_workers.sinks import JobSink, ReplySink, Sink
 
 NO_REPLICA = {
@@ -146,7 +147,9 @@ class AttemptRunner:
         if body is None:
             return UNSERVED
         try:
-            return self._generate(engine, EngineRequest(attempt.key, request["endpoint"], body), request, attempt, sink)
+            return self._generate(
+                engine, EngineRequest(attempt.key, engine_endpoint(request["endpoint"]), body), request, attempt, sink
+            )
         except (StoreUnavailable, redis.RedisError):
             raise
         except Exception:
@@ -192,7 +195,7 @@ class AttemptRunner:
             return ended
         arrived_ms = request["created_ms"]
         first_token_ms = (first_ms[0] if first_ms else now_ms()) - arrived_ms
-        sink.done(completion, chat_completion(request, completion), begun_ms - arrived_ms, first_token_ms)
+        sink.done(completion, answer_body(request, call.body, completion), begun_ms - arrived_ms, first_token_ms)
         return ended
 
     def _failed(self, request: dict[str, Any], sink: Sink, *, was_heard: bool) -> Ended:
@@ -202,26 +205,3 @@ class AttemptRunner:
             sink.failed(FAILED)
             return Ended(fault=True)
         return Ended(fault=True, again=True)
-
-
-def chat_completion(request: dict[str, Any], completion: Completion) -> dict[str, Any]:
-    """The body of an OpenAI chat.completion."""
-    return {
-        "id": f"chatcmpl-{request['id'].removeprefix('job_')}",
-        "object": "chat.completion",
-        "created": request["created_ms"] // 1000,
-        "model": request["model"],
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": completion.text},
-                "finish_reason": completion.finish_reason,
-                "logprobs": None,
-            }
-        ],
-        "usage": {
-            "prompt_tokens": completion.prompt_tokens,
-            "completion_tokens": completion.completion_tokens,
-            "total_tokens": completion.prompt_tokens + completion.completion_tokens,
-        },
-    }

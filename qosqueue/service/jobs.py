@@ -7,6 +7,7 @@ import time
 
 import redis
 import structlog
+from sqlalchemy.exc import IntegrityError
 
 from qosqueue.broker.publish import Publisher
 from qosqueue.broker.scripts import Scripts
@@ -18,7 +19,6 @@ from qosqueue.service.admission import Admission
 from qosqueue.service.detours import Detours
 from qosqueue.service.requests import JobRequest, new_row, wire_message
 from qosqueue.store.clock import now_ms
-from qosqueue.store.ids import new_id
 from qosqueue.store.job_record import JobRecord
 from qosqueue.store.records import Job, Tenant
 from qosqueue.store.session import Store
@@ -43,8 +43,14 @@ class Jobs:
         self._store = store
 
     def submit(self, tenant: Tenant, request: JobRequest) -> Job | Refusal:
-        """Record and queue one job. Raises StoreUnavailable or BrokerUnavailable: then it was not accepted."""
-        job_id = new_id("job")
+        """Record and queue one job; of an id that is there already, that job.
+
+        Raises StoreUnavailable or BrokerUnavailable: then it was not accepted.
+        """
+        job_id = request.id
+        if request.is_keyed and (known := self._record.find(job_id, tenant.id)) is not None:
+            # Whoever submitted it died before it could say so (service/idempotency.py).
+            return known
         went = self._detours.go(tenant, request, lambda plan: self._admission.admit(plan, job_id))
         if isinstance(went, Refusal):
             return went
@@ -53,6 +59,9 @@ class Jobs:
         row = new_row(job_id, tenant, request, admitted.profile, status=JobStatus.ACCEPTED)
         try:
             self._record.insert([row])
+        except IntegrityError:
+            # The same, in the same instant: what is held under the id is that job's.
+            return self.get(tenant.id, job_id)
         except StoreUnavailable:
             self._admission.release(job_id)
             raise

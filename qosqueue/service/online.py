@@ -32,7 +32,6 @@ from qosqueue.service.queues import Queues
 from qosqueue.service.requests import Admitted, JobRequest, new_row, wire_message
 from qosqueue.service.withdrawals import Withdrawals
 from qosqueue.store.clock import now_ms
-from qosqueue.store.ids import new_id
 from qosqueue.store.records import Tenant
 
 IDLE_S = 0.5
@@ -270,7 +269,7 @@ class OnlineCall:
     def _end(self, status: JobStatus) -> None:
         if "status" not in self._row:
             self._row |= {"status": status, "finished_ms": now_ms(), "fence": self._fence}
-            self._finished.add(self._row)
+            self._finished.add(self._row, at_once=self._plan.request.recorded_at_once)
 
 
 class Online:
@@ -296,7 +295,7 @@ class Online:
 
     def start(self, tenant: Tenant, request: JobRequest) -> OnlineCall | Refusal:
         """Queue one request, if need be in another way. Raises BrokerUnavailable: then it was not accepted."""
-        request_id, created_ms = new_id("job"), now_ms()
+        request_id, created_ms = request.id, now_ms()
         replies = self._reader.expect(request_id)
 
         def offer(plan: Plan) -> Admitted | Refusal:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from qosqueue.policy.profile import Profile
 from qosqueue.policy.refusal import NO_RATES, Rates
-from qosqueue.policy.terms import TaskType
+from qosqueue.policy.terms import ServiceTier, TaskType
 from qosqueue.store.clock import now_ms
+from qosqueue.store.ids import new_id
 from qosqueue.store.records import Model, Tenant
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """A checked request of a tenant. Lengths in tokens (the prompt's is an estimate), times in ms."""
+    """A checked request of a tenant. Lengths in tokens (the prompt's is an estimate), times in ms.
+
+    `id` is that of its job: whoever submits the same id again gets the job that is there (service/idempotency.py).
+    """
 
     endpoint: str
     model: str
@@ -30,6 +35,13 @@ class JobRequest:
     # Whether an attempt that the engine has failed is repeated, and what was changed of what the tenant had asked for.
     again: bool = True
     detours: tuple[str, ...] = ()
+    service_tier: ServiceTier = ServiceTier.DEFAULT
+    traceparent: str | None = None
+    # Whether a synchronous answer can be asked for again: then its row is written before its last word is said.
+    recorded_at_once: bool = False
+    # Whether its client gave a key, under which the same id may come again.
+    is_keyed: bool = False
+    id: str = field(default_factory=partial(new_id, "job"))
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,8 @@ def wire_message(
         "reply": reply,
         "stream": request.stream,
         "again": request.again,
+        "service_tier": profile.service_tier,
+        "traceparent": request.traceparent,
         "body": request.body if reply is not None else None,
     }
 
@@ -75,7 +89,9 @@ def new_row(request_id: str, tenant: Tenant, request: JobRequest, profile: Profi
         "latency_budget_ms": profile.latency_budget_ms,
         "cost_tokens": profile.cost_tokens,
         "body": request.body,
-        "details": request.details | ({"detours": list(request.detours)} if request.detours else {}),
+        "details": request.details
+        | {"service_tier": profile.service_tier.value}
+        | ({"detours": list(request.detours)} if request.detours else {}),
         "result": None,
         "error": None,
         "attempts": 0,

@@ -251,6 +251,23 @@ class JobRow(Base):
     )
 
 
+class IdempotencyRow(Base):
+    """A key under which a tenant asks for something once. `running_until_ms` null: it was answered, with `answer`.
+
+    `claim` names whoever holds it; `made_id` is the id of the job that it makes.
+    """
+
+    __tablename__ = "idempotency_keys"
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    claim: Mapped[str] = mapped_column(String(32), unique=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    made_id: Mapped[str] = mapped_column(String(40))
+    running_until_ms: Mapped[int | None]
+    expires_ms: Mapped[int] = mapped_column(index=True)
+    answer: Mapped[Json | None]
+
+
 class AuditRow(Base):
     """Who changed what, when, from what, to what. Rows are only ever added."""
 

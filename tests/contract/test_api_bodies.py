@@ -64,7 +64,7 @@ def test_wrong_field_is_named(client: FlaskClient, auth: dict[str, str], wrong: 
     ("wrong", "param"),
     [
         ({"task_type": "online"}, "task_type"),
-        ({"endpoint": "/v1/embeddings"}, "endpoint"),
+        ({"endpoint": "/v1/audio/speech"}, "endpoint"),
         ({"deadline_ms": 0}, "deadline_ms"),
         ({"latency_budget_ms": "1"}, "latency_budget_ms"),
         ({"metadata": []}, "metadata"),
@@ -192,7 +192,15 @@ FIELDS = st.sampled_from(
 )
 # Near misses: a sound body with some fields replaced reaches deeper than arbitrary JSON.
 BODIES = JSON | st.dictionaries(FIELDS, JSON, max_size=3).map(lambda wrong: {**CHAT, **wrong})
-POSTS = {"/v1/chat/completions", "/v1/jobs", "/v1/jobs/{id}/cancel"}
+POSTS = {
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/responses/{id}/cancel",
+    "/v1/jobs",
+    "/v1/jobs/{id}/cancel",
+}
 
 
 def test_every_post_route_is_fuzzed(fuzzed: Any) -> None:

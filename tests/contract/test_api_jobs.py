@@ -19,7 +19,7 @@ CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content":
 FIELDS = {
     "id", "object", "status", "model", "endpoint", "task_type", "priority", "lane", "latency_class",
     "latency_budget_ms", "created_at", "expires_at", "queued_at", "started_at", "first_token_at", "finished_at",
-    "attempts", "result", "error", "usage", "metadata",
+    "attempts", "result", "error", "usage", "metadata", "service_tier",
 }  # fmt: skip
 
 
@@ -107,13 +107,18 @@ def test_refusal_and_outage(client: FlaskClient, services: MemoryServices, auth:
     assert 1 <= int(response.headers["Retry-After"]) <= 5
 
 
-# Every route of the document, and how another tenant's id is put into it; None: the route takes no id of a tenant's.
+# Every route of the document, and what its ids begin with; None: the route takes no id of a tenant's.
 WITH_ID = {
-    ("get", "/v1/jobs/{id}"): True,
-    ("post", "/v1/jobs/{id}/cancel"): True,
+    ("get", "/v1/jobs/{id}"): "job_",
+    ("post", "/v1/jobs/{id}/cancel"): "job_",
+    ("get", "/v1/responses/{id}"): "resp_",
+    ("post", "/v1/responses/{id}/cancel"): "resp_",
+    ("post", "/v1/responses"): None,
     ("get", "/v1/jobs"): None,  # test_pages_meet_without_overlap
     ("post", "/v1/jobs"): None,
     ("post", "/v1/chat/completions"): None,
+    ("post", "/v1/completions"): None,
+    ("post", "/v1/embeddings"): None,
     ("get", "/v1/models"): None,
     ("get", "/v1/models/{name}"): None,  # models belong to all tenants
     ("get", "/healthz"): None,
@@ -127,14 +132,29 @@ def test_another_tenants_id_is_an_unknown_id(
     paths = client.get("/openapi.json").get_json()["paths"]
     routes = {(method, path) for path, methods in paths.items() for method in methods}
     assert routes == set(WITH_ID), "a new route needs an entry here"
-    job_id = submit(client, auth)
-    for method, path in (route for route, takes_id in WITH_ID.items() if takes_id):
-        foreign = client.open(path.replace("{id}", job_id), method=method.upper(), headers=other_auth)
-        unknown = client.open(path.replace("{id}", "job_" + "0" * 24), method=method.upper(), headers=other_auth)
-        garbage = client.open(path.replace("{id}", "%00'"), method=method.upper(), headers=other_auth)
+    sent = {"model": MODEL, "input": "Hi", "background": True}
+    own = {
+        "job_": submit(client, auth),
+        "resp_": client.post("/v1/responses", json=sent, headers=auth).get_json()["id"],
+    }
+    for (method, path), prefix in WITH_ID.items():
+        if prefix is None:
+            continue
+        foreign, unknown, garbage = (
+            client.open(path.replace("{id}", each), method=method.upper(), headers=other_auth)
+            for each in (own[prefix], f"{prefix}{'0' * 24}", "%00'")
+        )
         assert foreign.status_code == unknown.status_code == garbage.status_code == 404
         assert foreign.data == unknown.data == garbage.data
-    assert services.jobs.rows[job_id].status is JobStatus.QUEUED
+        # The id is one that its tenant finds, and no other kind's id is taken for it.
+        if method == "get":
+            assert client.get(path.replace("{id}", own[prefix]), headers=auth).status_code == 200
+            other = next(each for kind, each in own.items() if kind != prefix)
+            for wrong in (other, prefix + other.partition("_")[2]):
+                found = client.get(path.replace("{id}", wrong), headers=auth).status_code
+                assert found == (200 if (prefix, wrong[:4]) == ("job_", "job_") else 404)
+    job_id = own["job_"]
+    assert {job.status for job in services.jobs.rows.values()} == {JobStatus.QUEUED}
     pages = [client.get(f"/v1/jobs?before={before}", headers=other_auth) for before in (job_id, "job_" + "0" * 24)]
     assert [page.status_code for page in pages] == [400, 400]
     assert pages[0].data == pages[1].data

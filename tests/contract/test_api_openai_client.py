@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import struct
 import threading
 from collections.abc import Iterator
 from typing import Any, cast
@@ -11,8 +13,10 @@ import pytest
 from werkzeug.serving import make_server
 
 from qosqueue.policy.refusal import Refusal
-from qosqueue.service.online import Failed
+from qosqueue.service import answers
+from qosqueue.service.online import Done, Failed
 from tests.support.memory_services import MODEL, MemoryServices, delta, key_for
+from tests.support.scripts_of_answers import said, script
 
 HELLO: list[Any] = [{"role": "user", "content": "Hi"}]
 
@@ -58,6 +62,65 @@ def test_stream(tenant: openai.OpenAI, services: MemoryServices) -> None:
 def test_latency_budget_as_extra_body(tenant: openai.OpenAI, services: MemoryServices) -> None:
     tenant.chat.completions.create(model=MODEL, messages=HELLO, extra_body={"latency_budget_ms": 80})
     assert services.online.requests[0].latency_budget_ms == 80
+
+
+def test_completion(tenant: openai.OpenAI, services: MemoryServices) -> None:
+    services.online.script = said(" upon", " a time")
+    whole = tenant.completions.create(model=MODEL, prompt="Once", max_tokens=3)
+    assert (whole.choices[0].text, whole.choices[0].finish_reason) == (" upon a time", "length")
+    services.online.script = said(" upon", " a time")
+    with tenant.completions.create(model=MODEL, prompt="Once", stream=True) as stream:
+        assert "".join(chunk.choices[0].text for chunk in stream) == " upon a time"
+
+
+def test_embeddings_in_the_clients_own_encoding(tenant: openai.OpenAI, services: MemoryServices) -> None:
+    vector = struct.pack("<3f", 0.5, -0.25, 1)
+    head = {"model": MODEL, "service_tier": "default"}
+    body = answers.embedding_list(head, [base64.b64encode(vector).decode()], 2)
+    services.online.script = lambda request: [Done("stop", 2, 0, body, 1, 2)]
+    answer = tenant.embeddings.create(model=MODEL, input="Hi")
+    assert services.online.requests[0].body["encoding_format"] == "base64"
+    assert answer.data[0].embedding == [0.5, -0.25, 1]
+    assert answer.usage.total_tokens == 2
+
+
+def test_response_at_once_streamed_and_in_the_background(tenant: openai.OpenAI, services: MemoryServices) -> None:
+    services.online.script = script("Hel", "lo")
+    made = tenant.responses.create(model=MODEL, input="Hi", instructions="Be short.", metadata={"k": "v"})
+    assert (made.output_text, made.status, made.metadata) == ("Hello", "completed", {"k": "v"})
+    assert made.usage is not None
+    assert made.usage.input_tokens_details.cached_tokens == 0
+    # What it has answered can be sent back as a part of the next conversation.
+    turns: Any = [{"role": "user", "content": "Hi"}, *[item.model_dump() for item in made.output]]
+    services.online.script = script("Hel", "lo")
+    with tenant.responses.stream(model=MODEL, input=turns) as stream:
+        assert "".join(event.delta for event in stream if event.type == "response.output_text.delta") == "Hello"
+        assert stream.get_final_response().output_text == "Hello"
+
+    waiting = tenant.responses.create(model=MODEL, input="Hi", background=True)
+    assert (waiting.status, waiting.background) == ("queued", True)
+    assert tenant.responses.retrieve(waiting.id).status == "queued"
+    assert tenant.responses.cancel(waiting.id).status == "cancelled"
+    with pytest.raises(openai.NotFoundError):
+        tenant.responses.retrieve("resp_" + "0" * 24)
+    with pytest.raises(openai.BadRequestError) as refused:
+        tenant.responses.create(model=MODEL, input="Hi", background=True, stream=True)
+    assert refused.value.param == "stream"
+
+
+def test_service_tier(tenant: openai.OpenAI) -> None:
+    with tenant.chat.completions.create(model=MODEL, messages=HELLO, service_tier="flex", stream=True) as stream:
+        assert {chunk.service_tier for chunk in stream} == {"flex"}
+
+
+def test_a_key_that_is_used_for_something_else(tenant: openai.OpenAI) -> None:
+    keyed = {"Idempotency-Key": "k"}
+    first = tenant.responses.create(model=MODEL, input="Hi", background=True, extra_headers=keyed)
+    again = tenant.responses.create(model=MODEL, input="Hi", background=True, extra_headers=keyed)
+    assert first.id == again.id
+    with pytest.raises(openai.UnprocessableEntityError) as refused:
+        tenant.responses.create(model=MODEL, input="Ho", background=True, extra_headers=keyed)
+    assert refused.value.code == "idempotency_key_reused"
 
 
 def test_models(tenant: openai.OpenAI) -> None:

@@ -234,9 +234,33 @@ def test_a_request_at_fault_is_refused_and_the_engine_stays_well(
     assert engine.busy() == 0
 
 
-def test_another_endpoint_is_refused(engine: Engine) -> None:
-    with pytest.raises(EngineRefused, match="endpoint"):
+def test_another_endpoint_is_refused_as_a_wrong_choice_of_the_model(engine: Engine) -> None:
+    with pytest.raises(EngineRefused, match="not /v1/embeddings") as refused:
         engine.stream(EngineRequest("r1", "/v1/embeddings", {"input": "a"}), ignore)
+    assert (refused.value.code, refused.value.param) == ("invalid_value", "model")
+
+
+def test_a_completion_continues_its_prompt_in_the_form_of_a_chat(engine: Engine, kind: str) -> None:
+    def complete(name: str, prompt: str, **fields: Any) -> tuple[Completion, list[Choices]]:
+        chunks: list[Choices] = []
+        body = {"prompt": prompt, "max_tokens": 12, "temperature": 0} | fields
+        return engine.stream(EngineRequest(name, "/v1/completions", body), chunks.append), chunks
+
+    whole, chunks = complete("r1", "Hello")
+    said = [choices[0]["delta"].get("content") or "" for choices in chunks]
+    assert "".join(said) == whole.text
+    assert sum(map(bool, said)) == whole.completion_tokens == 12
+    assert (chunks[-1][0]["finish_reason"], whole.finish_reason) == ("length", "length")
+    assert complete("r2", "Hello" + "x" * 40)[0].prompt_tokens - whole.prompt_tokens == (
+        40 if kind == "llama.cpp" else 10
+    )
+    stop = whole.text[len(whole.text) // 2 :][:3]
+    stopped, _ = complete("r3", "Hello", stop=[stop])
+    assert (stopped.text, stopped.finish_reason) == (whole.text[: whole.text.index(stop)], "stop")
+    for prompt, code in (("x" * 5000, "context_length_exceeded"), ("", "invalid_value")):
+        with pytest.raises(EngineRefused) as refused:
+            complete("r4", prompt)
+        assert (refused.value.code, refused.value.param) == (code, "prompt")
 
 
 class Unwell(Exception):
@@ -312,5 +336,5 @@ def test_capacity_tells_what_was_set_and_can_be_asked_before_loading(kind: str, 
 def test_an_unknown_option_and_an_unknown_engine_are_named(kind: str) -> None:
     with pytest.raises(EngineError, match="wings"):
         make_engine(model(kind, {"wings": 2}))
-    with pytest.raises(EngineError, match=r"'steam'.*llama\.cpp, simulated"):
+    with pytest.raises(EngineError, match=r"'steam'.*llama\.cpp, sentence-bert, simulated"):
         make_engine(model("steam", {}))

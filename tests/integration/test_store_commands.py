@@ -162,7 +162,7 @@ def test_a_model_that_no_engine_takes_is_not_added(migrated: Path) -> None:
     run(*["model", "add", "m", "--engine", "simulated", "--memory-bytes", "1", "--context-tokens", "64"])
     before = run_json("model", "list")
     unknown = run(*["model", "add", "x", "--engine", "nope", "--memory-bytes", "1", "--context-tokens", "1"])
-    told = "qosqueue: model x: unknown engine 'nope', expected one of llama.cpp, simulated\n"
+    told = "qosqueue: model x: unknown engine 'nope', expected one of llama.cpp, sentence-bert, simulated\n"
     assert (unknown.exit_code, unknown.stdout, unknown.stderr) == (2, "", told)
     for words in ("add x --engine simulated --memory-bytes 1 --context-tokens 1", "update m"):
         unsound = run("model", *words.split(), "--options", '{"wings": 2}')

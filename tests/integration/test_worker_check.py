@@ -60,7 +60,7 @@ def test_an_engine_that_nobody_knows_is_one_line_with_the_fix(tmp_path: Path) ->
     code, told = check(tmp_path)
     assert code == 1
     assert told == (
-        "qosqueue: model x: unknown engine 'nope', expected one of llama.cpp, simulated; "
+        "qosqueue: model x: unknown engine 'nope', expected one of llama.cpp, sentence-bert, simulated; "
         "fix: `qosqueue model update x --disable`\n"
     )
 

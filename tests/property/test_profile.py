@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from qosqueue.policy.order import LARGEST_COST_MS
 from qosqueue.policy.profile import DEFAULT_BUDGET_MS, TTL_MS, Facts, make_profile
-from qosqueue.policy.terms import LANES, MAX_BUDGET_MS, PRIORITY_RANGES, LatencyClass, TaskType, Tier, WeightClass
+from qosqueue.policy.terms import (
+    LANES,
+    MAX_BUDGET_MS,
+    PRIORITY_RANGES,
+    LatencyClass,
+    ServiceTier,
+    TaskType,
+    Tier,
+    WeightClass,
+)
 
 BUDGETS = st.integers(1, MAX_BUDGET_MS)
 FACTS = st.builds(
@@ -23,6 +32,7 @@ FACTS = st.builds(
     tenant_budget_ms=st.none() | BUDGETS,
     scenario_budget_ms=st.none() | BUDGETS,
     ttl_ms=st.none() | st.integers(1, 10**9),
+    service_tier=st.sampled_from(ServiceTier),
 )
 YEAR_2200_MS = 7_258_118_400_000
 
@@ -47,6 +57,15 @@ def test_more_urgent_is_never_served_later(facts: Facts, other_ms: int) -> None:
     first = make_profile(replace(facts, latency_budget_ms=soon))
     second = make_profile(replace(facts, latency_budget_ms=late))
     assert first.priority <= second.priority
+
+
+@given(FACTS)
+def test_a_service_tier_moves_within_the_range_alone(facts: Facts) -> None:
+    ahead, usual, behind = (make_profile(replace(facts, service_tier=each)) for each in ServiceTier)
+    assert ahead.priority <= usual.priority <= behind.priority == PRIORITY_RANGES[facts.tier].last
+    assert [each.sheddable for each in (ahead, usual, behind)] == [False, False, True]
+    assert ahead.latency_budget_ms == usual.latency_budget_ms
+    assert {each.routing_key for each in (ahead, usual, behind)} == {usual.routing_key}
 
 
 @given(FACTS)
@@ -76,7 +95,10 @@ def test_budget_is_the_requests_own_then_the_tenants_then_the_scenarios_then_the
     expected = DEFAULT_BUDGET_MS[facts.task_type][facts.tier]
     if facts.scenario_budget_ms is not None:
         expected = facts.scenario_budget_ms
-    if facts.tenant_budget_ms is not None and facts.task_type is TaskType.ONLINE:
+    if facts.service_tier is ServiceTier.FLEX:
+        less_urgent = TaskType.ASYNC if facts.task_type is TaskType.ONLINE else TaskType.BATCH
+        expected = DEFAULT_BUDGET_MS[less_urgent][facts.tier]
+    elif facts.tenant_budget_ms is not None and facts.task_type is TaskType.ONLINE:
         expected = facts.tenant_budget_ms
     if facts.latency_budget_ms is not None:
         expected = facts.latency_budget_ms

@@ -23,13 +23,14 @@ from qosqueue.policy.refusal import NO_RATES, Rates, Refusal
 from qosqueue.policy.terms import Tier, WeightClass
 from qosqueue.service.accounts import Accounts
 from qosqueue.service.catalog import Catalog
+from qosqueue.service.idempotency import Idempotency
 from qosqueue.service.online import Chunk, Done, Event, Queued, Started
 from qosqueue.service.requests import JobRequest
 from qosqueue.service.user_tokens import UserTokens
 from qosqueue.service.users import Users
 from qosqueue.settings import Settings
 from qosqueue.store.clock import now_ms
-from qosqueue.store.ids import new_id
+from qosqueue.store.idempotency_record import IdempotencyRecord
 from qosqueue.store.records import Job, Tenant
 from qosqueue.store.session import open_store
 from tests.support.jobs import a_job
@@ -50,6 +51,7 @@ def profile_of(tenant: Tenant, request: JobRequest) -> Profile:
             max_output_tokens=request.max_output_tokens,
             latency_budget_ms=request.latency_budget_ms,
             ttl_ms=request.ttl_ms,
+            service_tier=request.service_tier,
         )
     )
 
@@ -74,7 +76,7 @@ class MemoryJobs:
         at_ms = now_ms()
         job = a_job(
             tenant.id,
-            id=new_id("job"),
+            id=request.id,
             model=request.model,
             endpoint=request.endpoint,
             task_type=request.task_type,
@@ -84,7 +86,7 @@ class MemoryJobs:
             latency_budget_ms=profile.latency_budget_ms,
             cost_tokens=profile.cost_tokens,
             body=request.body,
-            details=request.details,
+            details=request.details | {"service_tier": profile.service_tier.value},
             created_ms=at_ms,
             expires_ms=at_ms + profile.ttl_ms,
             queued_ms=at_ms,
@@ -166,6 +168,7 @@ class ScriptedOnline:
         self.raise_this: Exception | None = None
         self.requests: list[JobRequest] = []
         self.calls: list[ScriptedCall] = []
+        self.began = threading.Event()
 
     def start(self, tenant: Tenant, request: JobRequest) -> ScriptedCall | Refusal:
         if self.raise_this is not None:
@@ -173,8 +176,9 @@ class ScriptedOnline:
         if self.refuse_with is not None:
             return self.refuse_with
         self.requests.append(request)
-        call = ScriptedCall(new_id("job"), profile_of(tenant, request), self.script(request))
+        call = ScriptedCall(request.id, profile_of(tenant, request), self.script(request))
         self.calls.append(call)
+        self.began.set()
         return call
 
 
@@ -214,6 +218,7 @@ class MemoryServices:
     users: Users
     user_tokens: UserTokens
     catalog: Catalog
+    idempotency: Idempotency
     jobs: MemoryJobs
     online: ScriptedOnline
     queues: Any
@@ -234,6 +239,7 @@ def memory_services(home: Path, **settings: Any) -> MemoryServices:
         users=Users(store),
         user_tokens=UserTokens(store),
         catalog=catalog,
+        idempotency=Idempotency(IdempotencyRecord(store)),
         jobs=MemoryJobs(),
         online=ScriptedOnline(),
         queues=SimpleNamespace(replicas=lambda: [live_replica(MODEL)], lanes=list),

@@ -95,6 +95,10 @@ class Road:
         """Start a worker and return at once; `code` replaces its main module."""
         return self._start(["-c", code] if code else ["-m", "qosqueue_workers", "--name", name])
 
+    def start_script(self, code: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a program with this home's settings, whose input and output are the test's."""
+        return self._start(["-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
     def watchdog(self) -> subprocess.Popen[bytes]:
         """Start beat and the worker of the system lane; returns once it has swept."""
         process = self._start(["-m", "qosqueue_workers.beat"])
@@ -142,19 +146,23 @@ class Road:
             if process.poll() is None:
                 process.kill()
             process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
         self.services.close()
 
     def _replicas(self) -> list[Any]:
         return self.services.queues.replicas()
 
-    def _start(self, what: list[str]) -> subprocess.Popen[bytes]:
+    def _start(self, what: list[str], **pipes: int) -> subprocess.Popen[bytes]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         for field in self.settings.model_fields_set:
             value = getattr(self.settings, field)
             if value is not None:
                 environment[f"{PREFIX}{field.upper()}"] = str(value)
         with (self.settings.home / "processes.log").open("ab") as log:
-            process = subprocess.Popen([sys.executable, *what], env=environment, stdout=log, stderr=log)
+            streams: dict[str, Any] = {"stdout": log, "stderr": log} | pipes
+            process = subprocess.Popen([sys.executable, *what], env=environment, **streams)
         self._processes.append(process)
         return process
 

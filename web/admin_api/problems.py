@@ -10,7 +10,8 @@ from werkzeug.exceptions import HTTPException
 
 from qosqueue.errors import BrokerUnavailable, Conflict, InvalidField, NotFound, StoreUnavailable
 from qosqueue.policy.refusal import Refusal
-from qosqueue_web.api.errors import encode, name_request, refusal_of_outage, refusal_of_validation
+from qosqueue.service.body_faults import refusal_of_validation
+from qosqueue_web.api.errors import encode, name_request, refusal_of_outage
 from qosqueue_web.api.strict_json import StrictRequest
 
 RETRY_AFTER_S = 5

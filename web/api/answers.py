@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from qosqueue.policy.terms import ServiceTier
+from qosqueue.service.answers import usage_of
 from qosqueue.store.records import Job, Model
 from qosqueue_web.api.errors import error_type
-from qosqueue_web.api.sse import usage_of
 
 
 class ErrorDetail(BaseModel):
@@ -43,6 +44,62 @@ class ChatCompletion(BaseModel):
     model: str
     choices: list[dict[str, Any]]
     usage: Usage | None
+    service_tier: str
+
+
+class TextCompletion(BaseModel):
+    """OpenAI's answer to a plain completion."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[dict[str, Any]]
+    usage: Usage | None
+    service_tier: str
+
+
+class EmbeddingUsage(BaseModel):
+    """Tokens that were read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(BaseModel):
+    """OpenAI's answer to /v1/embeddings: a vector for each input, as numbers or as base64 of little-endian float32."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    model: str
+    usage: EmbeddingUsage
+    service_tier: str
+
+
+class ResponseAnswer(BaseModel):
+    """A response as it stands; `output` is empty until it has ended."""
+
+    id: str
+    object: Literal["response"]
+    created_at: float
+    model: str
+    service_tier: str
+    status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+    background: bool
+    error: dict[str, str] | None
+    incomplete_details: dict[str, str] | None
+    output: list[dict[str, Any]]
+    usage: dict[str, Any] | None
+    instructions: str | None
+    max_output_tokens: int | None
+    metadata: dict[str, str]
+    temperature: float | None
+    top_p: float | None
+    parallel_tool_calls: bool
+    tool_choice: str
+    tools: list[dict[str, Any]]
+    text: dict[str, Any]
+    previous_response_id: str | None
 
 
 class ModelAnswer(BaseModel):
@@ -72,6 +129,7 @@ class JobAnswer(BaseModel):
     model: str
     endpoint: str
     task_type: str
+    service_tier: str
     priority: int
     lane: str
     latency_class: str
@@ -126,6 +184,7 @@ def job_answer(job: Job) -> JobAnswer:
         model=job.model,
         endpoint=job.endpoint,
         task_type=job.task_type,
+        service_tier=job.details.get("service_tier", ServiceTier.DEFAULT),
         priority=job.priority,
         lane=job.routing_key,
         latency_class=job.latency_class,

@@ -8,15 +8,16 @@ import random
 from typing import Any
 
 from flask import Flask, Response, g, has_request_context, request
-from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
 from qosqueue.errors import BrokerUnavailable, Conflict, StoreUnavailable
 from qosqueue.policy.refusal import Rates, Refusal
+from qosqueue_web.api.hints import hints_of
 
 # The pages answer people, with HTML of their own.
 PAGES = "/admin/"
-SHOWN_PARAM_CHARS = 128
+# The OpenAI client gives up at once if it is asked to wait longer.
+MOST_RETRY_AFTER_S = 120
 
 # Not ASCII is escaped: no token can break a line of a stream.
 encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -57,16 +58,19 @@ def error_body(refusal: Refusal) -> dict[str, dict[str, str | None]]:
 
 def error_response(refusal: Refusal) -> Response:
     """The whole answer to a refused request, with the headers by which a client decides whether to retry."""
-    return Response(encode(error_body(refusal)), refusal.status, error_headers(refusal), mimetype="application/json")
+    tries = hints_of(request.environ).retry_count if has_request_context() else 0
+    headers = error_headers(refusal, tries)
+    return Response(encode(error_body(refusal)), refusal.status, headers, mimetype="application/json")
 
 
-def error_headers(refusal: Refusal) -> list[tuple[str, str]]:
-    """What a refusal's headers say beside its body."""
+def error_headers(refusal: Refusal, retry_count: int = 0) -> list[tuple[str, str]]:
+    """What a refusal's headers say beside its body; `retry_count` is how often its client has tried already."""
     headers = []
     retry_after_s = refusal.retry_after_s
     if retry_after_s is None and refusal.status == 503:
-        # Spread, so that the clients that met the outage together do not come back together.
-        retry_after_s = random.randint(1, 5)
+        # Spread, so that the clients that met the outage together do not come back together; and each time wider,
+        # so that their tries are no storm.
+        retry_after_s = random.randint(1, min(5 << min(retry_count, 8), MOST_RETRY_AFTER_S))
     if retry_after_s is not None:
         headers.append(("Retry-After", str(retry_after_s)))
     headers += rate_headers(refusal.rates)
@@ -118,21 +122,6 @@ def refusal_of_outage(error: BrokerUnavailable | StoreUnavailable) -> Refusal:
     return Refusal(503, "store_unavailable", "the database cannot be reached; nothing was accepted")
 
 
-def invalid_value(param: str, message: str) -> Refusal:
-    """400 for one field."""
-    return Refusal(400, "invalid_value", f"{param}: {message}"[:1024], param[:SHOWN_PARAM_CHARS])
-
-
-def refusal_of_validation(error: ValidationError) -> Refusal:
-    """400 that names the first field at fault, as `messages[0].content`. The value itself is never repeated."""
-    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    param = _path(fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        shown = param[:SHOWN_PARAM_CHARS]
-        return Refusal(400, "unknown_field", f"unknown field: {shown}", shown)
-    return invalid_value(param, fault["msg"])
-
-
 def register(app: Flask) -> None:
     """Answer every failure of `app` outside the pages with an OpenAI error body; its log entries name the request."""
     app.logger.addFilter(name_request)
@@ -167,13 +156,3 @@ def name_request(record: logging.LogRecord) -> bool:
     if has_request_context() and "request_id" in g:
         record.msg, record.args = f"{record.getMessage()} (request {g.request_id})", None
     return True
-
-
-def _path(loc: tuple[int | str, ...]) -> str:
-    path = ""
-    for step in loc:
-        if isinstance(step, int):
-            path += f"[{step}]"
-        elif not step.startswith("as "):  # the label of a union's branch (schemas.py), which no client sent
-            path += f".{step}" if path else step
-    return path or "body"

@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from flask import Flask, Response, abort, g, request
 
 from qosqueue.policy.profile import Profile
-from qosqueue.policy.terms import MAX_BUDGET_MS
+from qosqueue.policy.terms import MAX_BUDGET_MS, ServiceTier
+from qosqueue.service.body_faults import invalid_value
 from qosqueue.service.online import Chunk, Done, Event, Started
-from qosqueue_web.api.errors import error_response, invalid_value
-from qosqueue_web.api.schemas import MAX_WAIT_S
+from qosqueue.store.records import Job
+from qosqueue_web.api.errors import error_response
+from qosqueue_web.api.hints import TRACEPARENT, traceparent_of
+from qosqueue_web.api.queries import MAX_WAIT_S
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _WHOLE_MS = re.compile(r"[0-9]{1,8}")
@@ -22,7 +27,7 @@ REQUEST_ID = "x-request-id"
 
 
 def register(app: Flask) -> None:
-    """Give every request an id, and every answer the header `x-request-id`."""
+    """Give every request an id, and every answer `x-request-id`, and `traceparent` if the client sent one."""
 
     @app.before_request
     def name_request() -> None:
@@ -31,12 +36,19 @@ def register(app: Flask) -> None:
     @app.after_request
     def label(response: Response) -> Response:
         response.headers[REQUEST_ID] = g.get("request_id", "")
+        response.headers.extend(trace_headers(request.environ))
         return response
 
 
 def request_id(given: str) -> str:
     """The id that a client gave to its request, if it is a sane one, else a fresh one."""
     return given if _SANE_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+
+
+def trace_headers(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The client's trace, told back."""
+    given = traceparent_of(environ)
+    return [] if given is None else [(TRACEPARENT, given)]
 
 
 def latency_budget_ms(in_body: int | None) -> int | None:
@@ -61,7 +73,20 @@ def preferred_wait_s() -> float | None:
 
 def profile_headers(profile: Profile) -> list[tuple[str, str]]:
     """How the request was ranked."""
-    return [("x-qosqueue-priority", str(profile.priority)), ("x-qosqueue-lane", profile.routing_key)]
+    return [
+        ("x-qosqueue-priority", str(profile.priority)),
+        ("x-qosqueue-lane", profile.routing_key),
+        ("x-qosqueue-service-tier", profile.service_tier),
+    ]
+
+
+def job_headers(job: Job) -> list[tuple[str, str]]:
+    """The same of a job."""
+    return [
+        ("x-qosqueue-priority", str(job.priority)),
+        ("x-qosqueue-lane", job.routing_key),
+        ("x-qosqueue-service-tier", job.details.get("service_tier", ServiceTier.DEFAULT)),
+    ]
 
 
 def detour_headers(detours: tuple[str, ...]) -> list[tuple[str, str]]:

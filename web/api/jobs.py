@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flask import Response, abort, jsonify
+from flask import Response, abort, jsonify, request
 from flask_openapi.blueprint import APIBlueprint
 
 from qosqueue.errors import NotFound
 from qosqueue.policy.refusal import Refusal
-from qosqueue.policy.terms import TaskType
+from qosqueue.policy.terms import SERVICE_TIERS, TaskType
+from qosqueue.service.body_faults import invalid_value
+from qosqueue.service.endpoints import job_request, refused_to_wait
+from qosqueue.service.job_body import JobBody
 from qosqueue.service.requests import JobRequest
 from qosqueue.store.records import Job
 from qosqueue_web.api.answers import JobAnswer, JobList, job_answer
 from qosqueue_web.api.auth import current_tenant
-from qosqueue_web.api.chat import too_long_for
-from qosqueue_web.api.errors import error_response, invalid_value
-from qosqueue_web.api.headers import latency_budget_ms, preferred_wait_s
-from qosqueue_web.api.schemas import JobBody, JobPath, JobQuery, JobsQuery
+from qosqueue_web.api.errors import error_response
+from qosqueue_web.api.headers import job_headers, latency_budget_ms, preferred_wait_s
+from qosqueue_web.api.hints import hints_of
+from qosqueue_web.api.idempotent import made_id
+from qosqueue_web.api.queries import JobPath, JobQuery, JobsQuery
 
 if TYPE_CHECKING:
     from qosqueue.wiring import Services
@@ -34,7 +38,7 @@ def add_jobs(api: APIBlueprint, services: Services) -> None:
     @api.post("/v1/jobs", operation_id="submitJob", responses={202: JobAnswer})
     def submit_job(body: JobBody) -> Response:
         """Submit a job: its answer is polled at `Location`."""
-        refusal = _refused_at_the_door(body, services)
+        refusal = refused_to_wait(services.catalog, body.body)
         if refusal is not None:
             return error_response(refusal)
         job = services.jobs.submit(current_tenant(), _job_request(body))
@@ -87,31 +91,26 @@ def _known(job_id: str) -> str:
     return job_id
 
 
-def _refused_at_the_door(body: JobBody, services: Services) -> Refusal | None:
-    if body.body.stream:
-        return invalid_value("body.stream", "a job is polled, not streamed")
-    return too_long_for(services.catalog, body.body, "body.")
-
-
 def _job_request(body: JobBody) -> JobRequest:
-    chat = body.body
-    budget_ms = body.latency_budget_ms if body.latency_budget_ms is not None else chat.latency_budget_ms
-    metadata = body.metadata if body.metadata is not None else chat.metadata
-    return JobRequest(
-        endpoint=body.endpoint,
-        model=chat.model,
-        body=chat.engine_body(),
-        task_type=TaskType(body.task_type),
+    """What the job says wins over what its body says."""
+    asked = body.body
+    budget_ms = body.latency_budget_ms if body.latency_budget_ms is not None else asked.latency_budget_ms
+    hints = hints_of(request.environ)
+    own: dict[str, Any] = {} if body.metadata is None else {"metadata": body.metadata}
+    changes: dict[str, Any] = {} if body.service_tier is None else {"service_tier": SERVICE_TIERS[body.service_tier]}
+    return job_request(
+        asked,
+        TaskType(body.task_type),
         latency_budget_ms=latency_budget_ms(budget_ms),
         ttl_ms=body.deadline_ms,
-        max_output_tokens=chat.output_tokens(),
-        prompt_tokens=chat.prompt_tokens(),
-        details={"metadata": metadata or {}},
+        details=own | hints.noted(),
+        traceparent=hints.traceparent,
+        **changes,
+        **made_id(),
     )
 
 
 def _answer(job: Job) -> Response:
     response = jsonify(job_answer(job).model_dump())
-    response.headers["x-qosqueue-priority"] = str(job.priority)
-    response.headers["x-qosqueue-lane"] = job.routing_key
+    response.headers.extend(job_headers(job))
     return response

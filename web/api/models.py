@@ -11,7 +11,7 @@ from qosqueue.policy.refusal import Refusal
 from qosqueue.service.asked_model import find_model
 from qosqueue_web.api.answers import ModelAnswer, ModelList, model_answer
 from qosqueue_web.api.errors import error_response
-from qosqueue_web.api.schemas import ModelPath
+from qosqueue_web.api.queries import ModelPath
 
 if TYPE_CHECKING:
     from qosqueue.wiring import Services

@@ -26,13 +26,15 @@ class EngineRequest:
 class Completion:
     """The whole answer. `finish_reason` is OpenAI's (`stop`, `length`, …) or `cancelled`; counts are tokens.
 
-    Of a cancelled request, `text` and the counts hold what was read and written until then.
+    Of a cancelled request, `text` and the counts hold what was read and written until then. An embedding has no text:
+    `vectors` are its inputs' in their order, each as little-endian float32.
     """
 
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    vectors: tuple[bytes, ...] = ()
 
 
 NOTHING_DONE = Completion("", CANCELLED, 0, 0)

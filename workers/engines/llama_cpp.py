@@ -13,17 +13,19 @@ from threading import Event
 from typing import Any
 
 from qosqueue.errors import EngineError
+from qosqueue.service.answers import COMPLETIONS
 from qosqueue.store.records import Model
 from qosqueue_workers.engines import model_files
 from qosqueue_workers.engines.base import CANCELLED, Capacity, Completion, Emit, EngineRefused, EngineRequest
-from qosqueue_workers.engines.chat_body import check_chat, output_limit, too_long
 from qosqueue_workers.engines.options import LlamaCppOptions, read_options
 from qosqueue_workers.engines.slots import SlottedEngine
+from qosqueue_workers.engines.text_body import check_text, output_limit, too_long
 
 # What of a tenant's body reaches llama.cpp. Its server knows many more fields (slots, caches, adapters) that belong
 # to whoever runs it, so nothing passes that is not named here.
 PASSED = (
     "messages",
+    "prompt",
     "temperature",
     "top_p",
     "seed",
@@ -119,10 +121,12 @@ class LlamaCppEngine(SlottedEngine):
         self._server = None
 
     def _generate(self, request: EngineRequest, emit: Emit, stop: Event) -> Completion:
-        check_chat(request)
-        reply = _Reply(emit, stop, self._context_tokens)
+        check_text(request)
+        reply = _Reply(request, emit, stop, self._context_tokens)
+        server = self._server
+        run = server.handle_completions if request.endpoint == COMPLETIONS else server.handle_chat_completions
         try:
-            self._server.handle_chat_completions(self._body(request), reply)
+            run(self._body(request), reply)
         except ValueError as error:
             raise EngineRefused("invalid_value", str(error)) from error
         except RuntimeError as error:
@@ -153,7 +157,8 @@ class _Reply:
     llama.cpp stops when a call returns True. It swallows what a callback raises, so that is kept for later.
     """
 
-    def __init__(self, emit: Emit, stop: Event, context_tokens: int) -> None:
+    def __init__(self, request: EngineRequest, emit: Emit, stop: Event, context_tokens: int) -> None:
+        self._request = request
         self._emit = emit
         self._stop = stop
         self._context_tokens = context_tokens
@@ -184,10 +189,11 @@ class _Reply:
         if self._stop.is_set():
             return not self._finish_reason
         if chunk["choices"] and "prompt_progress" not in chunk:
-            for choice in chunk["choices"]:
+            choices = [_as_in_a_chat(choice) for choice in chunk["choices"]]
+            for choice in choices:
                 self._text.append(choice["delta"].get("content") or "")
                 self._finish_reason = choice["finish_reason"] or self._finish_reason
-            self._emit(chunk["choices"])
+            self._emit(choices)
         return False
 
     def completion(self, model: str) -> Completion:
@@ -196,7 +202,7 @@ class _Reply:
             raise self._raised
         if self._error is not None:
             if self._error.get("type") == "exceed_context_size_error":
-                raise too_long(self._error["n_prompt_tokens"], self._context_tokens)
+                raise too_long(self._request, self._error["n_prompt_tokens"], self._context_tokens)
             if self._error.get("code") == 400:
                 raise EngineRefused("invalid_value", str(self._error.get("message")))
             raise EngineError(f"model {model}: llama.cpp failed: {self._error.get('message')}")
@@ -204,6 +210,13 @@ class _Reply:
             raise EngineError(f"model {model}: llama.cpp ended without a finish reason")
         finish_reason = self._finish_reason or CANCELLED
         return Completion("".join(self._text), finish_reason, self._prompt_tokens, self._completion_tokens)
+
+
+def _as_in_a_chat(choice: dict[str, Any]) -> dict[str, Any]:
+    """A choice as `emit` takes it: that of a completion has its text elsewhere."""
+    if "delta" in choice:
+        return choice
+    return {"index": choice["index"], "delta": {"content": choice["text"]}, "finish_reason": choice["finish_reason"]}
 
 
 def _await_listener(socket_path: Path) -> None:

@@ -28,6 +28,22 @@ class LlamaCppOptions(BaseModel):
     reuse_prompts: bool = Field(default=True, description="keep the KV of a slot's last prompt for a common prefix")
 
 
+class SentenceBertOptions(BaseModel):
+    """Options of "sentence-bert". `path` None: the folder in the wheel of all-MiniLM-L6-v2.
+
+    A batch has at most so many texts and tokens; its first text waits up to `wait_ms` for others, unless every slot
+    has a request in it.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    path: str | None = None
+    threads: int = Field(default=1, ge=1, le=1024)
+    batch_texts: int = Field(default=32, ge=1, le=4096)
+    batch_tokens: int = Field(default=4096, ge=1, le=1_000_000)
+    wait_ms: float = Field(default=2, ge=0, le=1000)
+
+
 class SimulatedOptions(BaseModel):
     """Options of "simulated": times in ms; a step takes `step_ms` plus `step_ms_per_sequence` for each running one."""
 

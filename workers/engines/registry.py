@@ -8,9 +8,14 @@ from qosqueue.errors import EngineError
 from qosqueue.store.records import Model
 from qosqueue_workers.engines.base import Engine
 from qosqueue_workers.engines.llama_cpp import LlamaCppEngine
+from qosqueue_workers.engines.sentence_bert import SentenceBertEngine
 from qosqueue_workers.engines.simulated import SimulatedEngine
 
-ENGINES: dict[str, Callable[[Model], Engine]] = {"llama.cpp": LlamaCppEngine, "simulated": SimulatedEngine}
+ENGINES: dict[str, Callable[[Model], Engine]] = {
+    "llama.cpp": LlamaCppEngine,
+    "sentence-bert": SentenceBertEngine,
+    "simulated": SimulatedEngine,
+}
 
 
 def make_engine(model: Model) -> Engine:

@@ -14,9 +14,9 @@ from time import monotonic
 from qosqueue.errors import EngineError
 from qosqueue.store.records import Model
 from qosqueue_workers.engines.base import CANCELLED, Capacity, Completion, Emit, EngineRequest
-from qosqueue_workers.engines.chat_body import check_chat, output_limit, stop_strings, texts, too_long
 from qosqueue_workers.engines.options import SimulatedOptions, read_options
 from qosqueue_workers.engines.slots import SlottedEngine
+from qosqueue_workers.engines.text_body import check_text, output_limit, stop_strings, texts, too_long
 
 CHARACTERS_PER_TOKEN = 4
 SAID_BEFORE_RESET = 2
@@ -48,7 +48,7 @@ class SimulatedEngine(SlottedEngine):
         """Nothing to free."""
 
     def _generate(self, request: EngineRequest, emit: Emit, stop: Event) -> Completion:
-        check_chat(request)
+        check_text(request)
         fault = self._fault_of(next(self._seen))
         if fault == "fails":
             raise EngineError(f"model {self.name}: simulated fault")
@@ -56,9 +56,9 @@ class SimulatedEngine(SlottedEngine):
             stop.wait()
             return Completion("", CANCELLED, 0, 0)
         options, context = self._options, self._capacity.context_tokens
-        prompt_tokens = -(-sum(map(len, texts(request.body))) // CHARACTERS_PER_TOKEN) or 1
+        prompt_tokens = -(-sum(map(len, texts(request))) // CHARACTERS_PER_TOKEN) or 1
         if prompt_tokens >= context:
-            raise too_long(prompt_tokens, context)
+            raise too_long(request, prompt_tokens, context)
         words, finish_reason = self._answer(request, context - prompt_tokens)
         due = monotonic() + options.prefill_ms_per_token * prompt_tokens / 1000
         said: list[str] = []
@@ -86,7 +86,7 @@ class SimulatedEngine(SlottedEngine):
         wanted = self._options.output_tokens
         asked = output_limit(request.body)
         limit = min(room, wanted if asked is None else asked)
-        state = zlib.crc32(json.dumps([request.body.get("seed"), texts(request.body)]).encode())
+        state = zlib.crc32(json.dumps([request.body.get("seed"), texts(request)]).encode())
         words: list[str] = []
         for _ in range(min(limit, wanted)):
             state = zlib.crc32(state.to_bytes(4, "big"))

@@ -1,27 +1,40 @@
-"""What does a chat request ask of an engine? The checks and readings that every engine does alike."""
+"""What does a request for text ask of an engine? The checks and readings that every engine does alike."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from qosqueue.service.answers import CHAT, COMPLETIONS
 from qosqueue_workers.engines.base import EngineRefused, EngineRequest
 
-CHAT = "/v1/chat/completions"
 
-
-def check_chat(request: EngineRequest) -> None:
+def check_text(request: EngineRequest) -> None:
     """Raise EngineRefused for what no engine here can do: another endpoint, other media than text, several answers."""
     body = request.body
-    if request.endpoint.strip("/").removeprefix("v1/") != "chat/completions":
-        raise EngineRefused("invalid_value", f"endpoint: expected {CHAT}, got {request.endpoint}", "endpoint")
+    if request.endpoint not in (CHAT, COMPLETIONS):
+        raise wrong_endpoint(request.endpoint, CHAT, COMPLETIONS)
     if body.get("n") not in (None, 1):
         raise EngineRefused("invalid_value", f"n: expected 1, got {body['n']!r}", "n")
-    texts(body)
+    texts(request)
     output_limit(body)
 
 
-def texts(body: dict[str, Any]) -> list[str]:
-    """The text of each message, in order."""
+def wrong_endpoint(endpoint: str, *served: str) -> EngineRefused:
+    """The refusal of a request that this kind of model does not serve: the model was chosen wrongly."""
+    return EngineRefused(
+        "invalid_value",
+        f"model: this one serves {' and '.join(served)}, not {endpoint}; GET /v1/models lists all",
+        "model",
+    )
+
+
+def texts(request: EngineRequest) -> list[str]:
+    """The text of each message, in order; of a completion its prompt."""
+    body = request.body
+    if request.endpoint == COMPLETIONS:
+        if not isinstance(body.get("prompt"), str) or not body["prompt"]:
+            raise EngineRefused("invalid_value", "prompt: expected a text", "prompt")
+        return [body["prompt"]]
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise EngineRefused("invalid_value", "messages: expected a list of at least one message", "messages")
@@ -60,10 +73,10 @@ def stop_strings(body: dict[str, Any]) -> list[str]:
     return [stop] if isinstance(stop, str) else list(stop or [])
 
 
-def too_long(prompt_tokens: int, context_tokens: int) -> EngineRefused:
+def too_long(request: EngineRequest, prompt_tokens: int, context_tokens: int) -> EngineRefused:
     """The refusal of a prompt that does not fit the context."""
     return EngineRefused(
         "context_length_exceeded",
-        f"the messages have {prompt_tokens} tokens; the model's context holds {context_tokens} with the answer",
-        "messages",
+        f"the prompt has {prompt_tokens} tokens; the model's context holds {context_tokens} with the answer",
+        "prompt" if request.endpoint == COMPLETIONS else "messages",
     )

@@ -1,0 +1,113 @@
+"""What does the header `Idempotency-Key` do? The same request under the same key happens once and is answered alike.
+
+It counts for every POST that makes something, which is every one to an address without an id. A refused request has
+made nothing and leaves its key free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flask import Response, g, request
+from pydantic_core import from_json
+
+from qosqueue.policy.refusal import Refusal
+from qosqueue.service.answers import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
+from qosqueue.service.body_faults import invalid_value
+from qosqueue.service.idempotency import ANSWERS_WITHIN_MS, SUBMITS_WITHIN_MS, Claim, Idempotency, KeptAnswer
+from qosqueue_web.api.auth import current_tenant
+from qosqueue_web.api.errors import error_response
+
+HEADER = "Idempotency-Key"
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_WAITS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
+
+
+def made_id() -> dict[str, Any]:
+    """The id under which the request at hand is to make its job, as a change of JobRequest; none without a key."""
+    claim: Claim | None = g.get("claim")
+    return {} if claim is None else {"id": claim.made_id, "is_keyed": True}
+
+
+def once(idempotency: Idempotency) -> tuple[Callable[[], Response | None], Callable[[Response], Response]]:
+    """A `before_request`, for behind the one that finds the tenant, and an `after_request`."""
+
+    def before() -> Response | None:
+        key = request.headers.get(HEADER)
+        if key is None or request.method != "POST" or request.view_args:
+            return None
+        if not _KEY.fullmatch(key):
+            return error_response(invalid_value(HEADER, "expected 1 to 255 visible ASCII characters"))
+        body = _json_body()
+        waits = request.path in _WAITS and not (isinstance(body, dict) and body.get("background"))
+        within_ms = ANSWERS_WITHIN_MS if waits else SUBMITS_WITHIN_MS
+        found = idempotency.claim(current_tenant().id, key, _fingerprint(body), within_ms)
+        if isinstance(found, Refusal):
+            return error_response(found)
+        if isinstance(found, KeptAnswer):
+            again = Response(found.body, found.status, [(name, value) for name, value in found.headers])
+            again.headers["Idempotent-Replayed"] = "true"
+            return again
+        g.claim = found
+        return None
+
+    def after(response: Response) -> Response:
+        claim: Claim | None = g.pop("claim", None)
+        if claim is None:
+            return response
+        if response.status_code >= 300:
+            idempotency.release(claim)
+        elif response.is_streamed:
+            _keep_at_its_end(idempotency, claim, response, g.get("is_complete", lambda: True))
+        else:
+            idempotency.keep(claim, _kept(response, response.get_data(as_text=True)))
+        return response
+
+    return before, after
+
+
+def _keep_at_its_end(
+    idempotency: Idempotency, claim: Claim, response: Response, is_complete: Callable[[], bool]
+) -> None:
+    """A stream is kept once it was sent whole and its answer is complete; else nothing was."""
+    pieces: list[bytes] = []
+    told: Any = response.response
+
+    def passing() -> Iterator[bytes]:
+        for piece in told:
+            pieces.append(piece)
+            yield piece
+
+    def ended() -> None:
+        if is_complete():
+            idempotency.keep(claim, _kept(response, b"".join(pieces).decode()))
+        else:
+            idempotency.release(claim)
+
+    response.response = passing()
+    response.call_on_close(ended)
+
+
+def _kept(response: Response, body: str) -> KeptAnswer:
+    return KeptAnswer(response.status_code, [[name, value] for name, value in response.headers], body)
+
+
+def _json_body() -> Any:
+    """The body as a value; None where it is none, or no JSON: then its route refuses it."""
+    if not request.is_json:
+        return None
+    try:
+        return from_json(request.get_data(), allow_inf_nan=False)
+    except ValueError:
+        return None
+
+
+def _fingerprint(body: Any) -> str:
+    """The same for the same method, address and JSON, however that is written. Of another body, such as a file that is
+    sent, only the length counts: reading it here would keep it all in memory."""
+    what = [request.method, request.path, request.content_length if body is None else body]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
