@@ -188,6 +188,36 @@ class DoorMachine(RuleBasedStateMachine):
             self.now += UNTRIED_MS + 1
             self.same("probe")
 
+    @rule(
+        kinds=st.lists(COUNTED, min_size=1, max_size=4, unique=True),
+        jumps=st.lists(st.sampled_from([0, 300, 61_000, DAY_MS, -3 * DAY_MS, -3_600_000]), min_size=3, max_size=3),
+        outcome=st.sampled_from(["done", "done", "void", "retry", "dead"]),
+        spent=SPENT,
+    )
+    def a_request_is_let_in_runs_and_ends(
+        self, kinds: list[Kind], jumps: list[int], outcome: Any, spent: dict[str, int] | None
+    ) -> None:
+        """Rare by chance: the same request at the door, in the order, with a worker, and at its end."""
+        # Nothing else is to be picked.
+        purged = self.scripts.purge(lane="vip.light", limit=99, now_ms=self.now)
+        assert purged == self.reference.purge(lane="vip.light", limit=99)
+        self.number += 1
+        request, quotas = f"life-{self.number}", [Quota("c:vip", kind, 60_000, 3) for kind in kinds]
+        self.same("admit", request=request, quotas=quotas)
+        self.now = max(1, self.now + jumps[0])
+        message = {"task": request, "tenant": "a", "max_attempts": 1 + self.number % 2, "admitted": True}
+        self.same("submit", **submission(f"tag{self.number}", **message))
+        self.now = max(1, self.now + jumps[1])
+        for _ in range(3):
+            self.dispatch(5_000)
+            self.same("admit", request=f"beside-{self.number}", quotas=quotas)
+            self.whole_state_is_equal()
+            tag, fence = self.deliveries[-1]
+            self.same("settle", tag=tag, fence=fence, outcome=outcome, spent=spent)
+            self.whole_state_is_equal()
+        self.now = max(1, self.now + jumps[2])
+        self.same("admit", request=f"after-{self.number}", quotas=quotas)
+
     @rule()
     def probe(self) -> None:
         self.same("probe")
