@@ -208,6 +208,7 @@ class DoorMachine(RuleBasedStateMachine):
         message = {"task": request, "tenant": "a", "max_attempts": 1 + self.number % 2, "admitted": True}
         self.same("submit", **submission(f"tag{self.number}", **message))
         self.now = max(1, self.now + jumps[1])
+        self.same("lapse", limit=9)
         for _ in range(3):
             self.dispatch(5_000)
             self.same("admit", request=f"beside-{self.number}", quotas=quotas)

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from qosqueue.policy.quota import (
     DAY_MS,
+    HELD_FOR_MS,
+    HOLD_MS,
     LARGEST_AMOUNT,
     MINUTE_MS,
     Kind,
@@ -21,6 +23,7 @@ from qosqueue.policy.quota import (
     whole_used,
 )
 from qosqueue.policy.reference.queue import ReferenceQueue
+from tests.support.messages import submission
 
 START = 1_800_000_000_000
 COUNTED = [kind for kind in Kind if kind is not Kind.BREAKER]
@@ -104,6 +107,19 @@ def test_the_difference_between_estimate_and_use_is_settled(estimate: int, actua
         estimate,
         0,
     ]
+
+
+def test_what_is_queued_does_not_lapse_and_what_is_not_does() -> None:
+    queue, quota = ReferenceQueue(), Quota("t:a", Kind.FLIGHT, 2, 1)
+    for request in ("queued", "lost"):
+        queue.admit(START, request=request, quotas=[quota])
+    assert queue.submit(START, **submission("tag", task="queued", admitted=True)) == 1
+    assert queue.submit(START, **submission("other", task="nobody", admitted=True)) == -1
+    assert queue.lapse(START + HOLD_MS - 1, limit=9) == ()
+    assert queue.lapse(START + HOLD_MS, limit=9) == ("lost",)
+    assert queue.lapse(START + HOLD_MS + HELD_FOR_MS, limit=9) == ()
+    assert queue.withdraw(task="queued") == 1
+    assert not queue.door.used
 
 
 def test_one_quota_too_many_takes_nothing_of_the_others() -> None:
