@@ -1,6 +1,7 @@
 """qosqueue's own rule on its real scripts, in a real server, at simulated times.
 
-One embedded server is started for the program when the first rule is made, and ends with the program.
+One embedded server is started for the program when the first rule is made, and ends with the program. Rules that are
+there at the same time, as one for each replica, have groups of their own in it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import atexit
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cache
+from itertools import count
 from typing import Any, Literal
+from weakref import WeakSet
 
 import redis
 
@@ -22,14 +25,15 @@ from scripts.bench.policies.interface import Pool
 from scripts.bench.policies.qosqueue import QosqueuePolicy
 from scripts.bench.servers import home_with_broker
 
-GROUP = "simulated"
+_numbers = count()
+_living: WeakSet[QosqueuePolicy] = WeakSet()
 
 
 class ScriptsAt:
     """The scripts with the reference's arguments: the time comes first."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        self._scripts = Scripts(client, GROUP)
+    def __init__(self, client: redis.Redis, group: str) -> None:
+        self._scripts = Scripts(client, group)
 
     def submit(self, now: int, **message: Any) -> int:
         """As the reference's."""
@@ -59,8 +63,12 @@ class ScriptsAt:
 def on_redis(pool: Pool) -> QosqueuePolicy:
     """The rule over a pool, with an empty queue in the program's server."""
     client = _server()
-    client.flushdb()
-    return QosqueuePolicy(pool, ScriptsAt(client))
+    if not _living:
+        # What rules that are gone have left.
+        client.flushdb()
+    rule = QosqueuePolicy(pool, ScriptsAt(client, f"simulated-{next(_numbers)}"))
+    _living.add(rule)
+    return rule
 
 
 @cache
@@ -68,4 +76,5 @@ def _server() -> redis.Redis:
     running = ExitStack()
     settings = running.enter_context(home_with_broker())
     atexit.register(running.close)
-    return connect(settings)
+    # On a busy machine the server may not be given the processor for seconds; nobody waits for these times.
+    return connect(settings, socket_timeout_s=None)
