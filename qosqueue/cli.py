@@ -20,6 +20,7 @@ from qosqueue.commands import (
     queue,
     tenant,
     up,
+    usage,
     user,
     watchdog,
     worker,
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.command("up")(up.up)
 app.command("doctor")(doctor.doctor)
+app.command("usage")(usage.usage)
 for name, group in (
     ("tenant", tenant.app),
     ("key", key.app),

@@ -20,6 +20,7 @@ from qosqueue.service.audit import Audit
 from qosqueue.service.breakers import Breakers
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.dead_letters import DeadLetters
+from qosqueue.service.explain import Explanations
 from qosqueue.service.finished import FinishedRequests
 from qosqueue.service.idempotency import Idempotency
 from qosqueue.service.jobs import Jobs
@@ -29,16 +30,21 @@ from qosqueue.service.online import Online
 from qosqueue.service.policies import Policies
 from qosqueue.service.pools import Pools
 from qosqueue.service.queues import Queues
+from qosqueue.service.reconciler import Reconciler
 from qosqueue.service.reranks import Reranks
 from qosqueue.service.shares import Shares
+from qosqueue.service.unrecorded import Unrecorded
 from qosqueue.service.user_tokens import UserTokens
 from qosqueue.service.users import Users
+from qosqueue.service.waiting import WaitingView
 from qosqueue.service.watchdog import Watchdog
 from qosqueue.service.withdrawals import Withdrawals
 from qosqueue.settings import Settings
+from qosqueue.store.decisions import Decisions
 from qosqueue.store.idempotency_record import IdempotencyRecord
 from qosqueue.store.job_record import JobRecord
 from qosqueue.store.session import Store, open_store
+from qosqueue.store.usage import UsageRecord
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ class Services:
     dead_letters: DeadLetters
     reranks: Reranks
     watchdog: Watchdog
+    explanations: Explanations
+    usage: UsageRecord
 
     def close(self) -> None:
         """Stop the process's threads, after what they still have to write, and close its connections."""
@@ -97,6 +105,10 @@ def build(settings: Settings) -> Services:
             kept.forget()
         shares.tell()
 
+    unrecorded = Unrecorded(scripts, record)
+    finished = FinishedRequests(record, unrecorded.keep)
+    reconciler = Reconciler(scripts, record, publisher, lease_ms=settings.lease_ms)
+    pools = Pools(scripts, replicas)
     reader = ReplyReader(lambda: connect(settings), settings.group)
     return Services(
         settings=settings,
@@ -113,7 +125,7 @@ def build(settings: Settings) -> Services:
         admission=admission,
         idempotency=Idempotency(IdempotencyRecord(store)),
         jobs=Jobs(admission, record, publisher, scripts, store),
-        online=Online(admission, publisher, reader, queues, scripts, FinishedRequests(record), Withdrawals(scripts)),
+        online=Online(admission, publisher, reader, queues, scripts, finished, Withdrawals(scripts)),
         queues=queues,
         replicas=replicas,
         attempts=attempts,
@@ -121,5 +133,9 @@ def build(settings: Settings) -> Services:
         breakers=Breakers(scripts, store, catalog),
         dead_letters=DeadLetters(scripts, record, store),
         reranks=Reranks(scripts, record, store),
-        watchdog=Watchdog(scripts, store, record, attempts, queues, Pools(scripts, replicas), shares, Learning(store)),
+        watchdog=Watchdog(
+            scripts, store, record, attempts, queues, pools, shares, Learning(store), reconciler, unrecorded
+        ),
+        explanations=Explanations(record, Decisions(store), WaitingView(scripts, replicas)),
+        usage=UsageRecord(store),
     )

@@ -73,7 +73,7 @@ def register_tasks(app: Celery, runner: AttemptRunner, table: LeaseTable) -> Non
         # Stock Kombu (the fifo baseline) has no fences: there every delivery is the first.
         fence, served = getattr(task.request, "qos_fence", None) or 1, False
         try:
-            served = runner.run(request, fence).served
+            served = runner.run(request, fence, getattr(task.request, "qos_passage", None) or "").served
         except (StoreUnavailable, redis.RedisError) as error:
             # The outcome is not written down: the message goes back to its place and runs again.
             log.error("an outcome could not be written down", request=request["id"], error=str(error))

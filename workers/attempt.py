@@ -76,15 +76,16 @@ class AttemptRunner:
         self._running: dict[str, _Running] = {}
         self._lock = threading.Lock()
 
-    def run(self, request: dict[str, Any], fence: int) -> Ended:
-        """Run one attempt to its end, with its last word said; it is not tried again.
+    def run(self, request: dict[str, Any], fence: int, passage: str = "") -> Ended:
+        """Run one attempt to its end, with its last word said; it is not tried again. `passage` is what its
+        message met while it waited, for the record.
 
         Raises StoreUnavailable or redis.RedisError if its outcome could not be written down: then the message must stay
         unsettled, and comes back when its lease ends.
         """
         writer = self.writer(request, fence)
         try:
-            ended = self.attempt(request, fence, writer)
+            ended = self.attempt(request, fence, writer, passage)
             if ended.again:
                 self.sink(request, fence, writer).failed(FAILED)
             return ended
@@ -96,13 +97,13 @@ class AttemptRunner:
         reply = request["reply"]
         return None if reply is None else ReplyWriter(self._outbox, reply, request["id"], fence)
 
-    def attempt(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None) -> Ended:
+    def attempt(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None, passage: str = "") -> Ended:
         """Run one attempt; its last word is left in the outbox, for the caller to flush with whatever settles it.
 
         One that may be tried again has said no last word: that is left to whoever tries, or cannot. Raises as `run`
         does.
         """
-        sink = self.sink(request, fence, writer)
+        sink = self.sink(request, fence, writer, passage)
         if now_ms() > request["expires_ms"] and sink.is_late():
             sink.failed(EXPIRED)
             return UNSERVED
@@ -132,11 +133,11 @@ class AttemptRunner:
             if any(engine.cancel(attempt.key) for engine in self._engines.values()):
                 log.info("an attempt was stopped", request=task, fence=attempt.fence, reason=reason)
 
-    def sink(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None) -> Sink:
+    def sink(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None, passage: str = "") -> Sink:
         """Where an attempt's words go."""
         if writer is None:
-            return JobSink(self._attempts, request, fence, self._worker)
-        return ReplySink(writer, request, self._worker)
+            return JobSink(self._attempts, request, fence, self._worker, passage)
+        return ReplySink(writer, request, self._worker, passage)
 
     def _run(self, request: dict[str, Any], attempt: _Running, sink: Sink) -> Ended:
         engine = self._engines.get(request["model"])
@@ -190,7 +191,7 @@ class AttemptRunner:
         if completion.finish_reason == CANCELLED:
             # Who lost the lease has nothing more to say: the request is in the queue again, or another's.
             if attempt.stopped != LEASE_LOST:
-                sink.cancelled()
+                sink.cancelled(completion)
             # What it used until then is charged; the queue knows that it was cancelled, and learns nothing from it.
             return ended
         arrived_ms = request["created_ms"]

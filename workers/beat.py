@@ -83,7 +83,7 @@ def main() -> int:
         app=app,
         hostname=f"watchdog@{socket.gethostname()}",
         pool="threads",
-        concurrency=2,
+        concurrency=3,
         queues=[SYSTEM_LANE],
         loglevel=settings.log_level,
         without_gossip=True,

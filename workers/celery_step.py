@@ -104,7 +104,7 @@ class Attendant:
         failed = False
         ended = UNSERVED
         try:
-            ended = self._runner.attempt(request, delivery.fence, writer)
+            ended = self._runner.attempt(request, delivery.fence, writer, delivery.passage)
             if ended.served:
                 outcome = "done"
         except (StoreUnavailable, redis.RedisError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Protocol
 
 import structlog
@@ -39,8 +40,8 @@ class Sink(Protocol):
     def done(self, completion: Completion, result: dict[str, Any], queued_ms: int, first_token_ms: int) -> None:
         """The end of the answer; times in ms from the request's arrival."""
 
-    def cancelled(self) -> None:
-        """The tenant took the request back while it ran."""
+    def cancelled(self, completion: Completion | None = None) -> None:
+        """The tenant took the request back while it ran; `completion` is what it was served until then, if it was."""
 
     def failed(self, error: dict[str, Any]) -> None:
         """Why there is no answer: status, code, message, param."""
@@ -52,12 +53,14 @@ class Sink(Protocol):
 class JobSink:
     """A job: everything goes to its row, with the fence."""
 
-    def __init__(self, attempts: Attempts, request: dict[str, Any], fence: int, worker: str) -> None:
+    def __init__(self, attempts: Attempts, request: dict[str, Any], fence: int, worker: str, passage: str) -> None:
         self._attempts = attempts
         self._job_id = request["id"]
         self._created_ms = request["created_ms"]
         self._fence = fence
         self._worker = worker
+        self._passage = passage
+        self._begun_s = time.monotonic()
 
     @patiently
     def is_late(self) -> bool:
@@ -67,13 +70,19 @@ class JobSink:
 
     @patiently
     def begin(self) -> dict[str, Any] | None:
-        return self._attempts.begin(self._job_id, self._fence, self._worker)
+        body = self._attempts.begin(self._job_id, self._fence, self._worker, self._passage)
+        self._begun_s = time.monotonic()
+        return body
 
     def chunk(self, choices: Choices) -> None:
         """Nobody waits for parts of a job."""
 
-    @patiently
     def done(self, completion: Completion, result: dict[str, Any], queued_ms: int, first_token_ms: int) -> None:
+        # Before SQL is asked, which may make it wait.
+        self._store(completion, result, first_token_ms, _ms_since(self._begun_s))
+
+    @patiently
+    def _store(self, completion: Completion, result: dict[str, Any], first_token_ms: int, gpu_ms: int) -> None:
         stored = self._attempts.finish(
             self._job_id,
             self._fence,
@@ -81,13 +90,21 @@ class JobSink:
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,
             first_token_ms=self._created_ms + first_token_ms,
+            gpu_ms=gpu_ms,
         )
         if not stored:
             log.warning("a late result was refused", job=self._job_id, fence=self._fence)
 
+    def cancelled(self, completion: Completion | None = None) -> None:
+        used: dict[str, int] = {}
+        if completion is not None:
+            used = {"prompt_tokens": completion.prompt_tokens, "completion_tokens": completion.completion_tokens}
+            used["gpu_ms"] = _ms_since(self._begun_s)
+        self._store_cancelled(used)
+
     @patiently
-    def cancelled(self) -> None:
-        self._attempts.cancelled(self._job_id, self._fence)
+    def _store_cancelled(self, used: dict[str, int]) -> None:
+        self._attempts.cancelled(self._job_id, self._fence, **used)
 
     @patiently
     def failed(self, error: dict[str, Any]) -> None:
@@ -107,10 +124,12 @@ class ReplySink:
     The last word is not urgent: it goes in one write with the settling that follows at once (AttemptRunner.attempt).
     """
 
-    def __init__(self, writer: ReplyWriter, request: dict[str, Any], worker: str) -> None:
+    def __init__(self, writer: ReplyWriter, request: dict[str, Any], worker: str, passage: str) -> None:
         self._writer = writer
         self._request = request
         self._worker = worker
+        self._passage = passage
+        self._begun_s = time.monotonic()
         self._streams = request["stream"]
 
     def is_late(self) -> bool:
@@ -118,7 +137,8 @@ class ReplySink:
 
     def begin(self) -> dict[str, Any] | None:
         queued_ms = now_ms() - self._request["created_ms"]
-        self._writer.write("started", {"worker": self._worker, "queued_ms": queued_ms}, urgent=False)
+        started = {"worker": self._worker, "queued_ms": queued_ms, "passage": self._passage}
+        self._writer.write("started", started, urgent=False)
         body: dict[str, Any] = self._request["body"]
         return body
 
@@ -136,11 +156,12 @@ class ReplySink:
                 "result": result,
                 "queued_ms": queued_ms,
                 "first_token_ms": first_token_ms,
+                "gpu_ms": _ms_since(self._begun_s),
             },
             urgent=False,
         )
 
-    def cancelled(self) -> None:
+    def cancelled(self, completion: Completion | None = None) -> None:
         """The client that would read it has left."""
 
     def failed(self, error: dict[str, Any]) -> None:
@@ -153,3 +174,7 @@ class ReplySink:
 def _has_text(choices: Choices) -> bool:
     """Whether a client can use the chunk at once: not one that only names the role, or the reason of the end."""
     return any(choice["delta"].get("content") and choice.get("finish_reason") is None for choice in choices)
+
+
+def _ms_since(begun_s: float) -> int:
+    return round((time.monotonic() - begun_s) * 1000)

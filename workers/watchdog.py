@@ -15,6 +15,9 @@ AGE_TASK = "qosqueue.watchdog.age"
 LEARN_TASK = "qosqueue.watchdog.learn"
 # Budgets drift slowly: a sweep need not look each time.
 LEARN_EVERY_S = 5.0
+RECONCILE_TASK = "qosqueue.watchdog.reconcile"
+# It looks at many rows, for something that is rare.
+SWEEPS_TO_RECONCILE = 5
 
 
 def register_tasks(app: Celery, watchdog: Watchdog) -> None:
@@ -32,11 +35,17 @@ def register_tasks(app: Celery, watchdog: Watchdog) -> None:
     def learn() -> None:
         watchdog.learn()
 
+    @app.task(name=RECONCILE_TASK)
+    def reconcile() -> None:
+        watchdog.reconcile()
+
 
 def schedule(settings: Settings) -> dict[str, Any]:
     """Celery's `beat_schedule`. A run that could not start before the next one is due is dropped."""
     sweep_s = settings.sweep_ms / 1000
     periods_s = {REAP_TASK: sweep_s, AGE_TASK: sweep_s, LEARN_TASK: max(sweep_s, LEARN_EVERY_S)}
+    if settings.order != "fifo":  # there a queued request leaves no trace that could be looked for
+        periods_s[RECONCILE_TASK] = SWEEPS_TO_RECONCILE * sweep_s
     return {
         name: {"task": name, "schedule": period_s, "options": {"queue": SYSTEM_LANE, "expires": period_s}}
         for name, period_s in periods_s.items()

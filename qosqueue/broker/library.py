@@ -23,7 +23,7 @@ NAMES: Final = (
     *("replay", "discard", "reap", "age", "purge", "limit", "reply"),
     *("admit", "release", "lapse", "observe", "probe", "trip"),
 )
-PARTS: Final = ("_keys", "_holds", "_rows", "_claims", "_standing", "_breakers")
+PARTS: Final = ("_keys", "_holds", "_rows", "_claims", "_held", "_standing", "_passage", "_breakers")
 NOT_AT_MAXMEMORY: Final = frozenset({"submit", "replay", "admit"})
 """The others free memory, or end what runs: Redis carries them out at `maxmemory` too."""
 

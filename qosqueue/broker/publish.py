@@ -33,10 +33,21 @@ class Publisher:
         self._scripts = scripts
 
     def publish(
-        self, request_id: str, model: str, tenant: str, organisation: str, profile: Profile, request: dict[str, Any]
-    ) -> None:
+        self,
+        request_id: str,
+        model: str,
+        tenant: str,
+        organisation: str,
+        profile: Profile,
+        request: dict[str, Any],
+        *,
+        fence: int | None = None,
+    ) -> bool:
         """Queue one request of a tenant (its id), which counts as one with all of its organisation; `request` is the
         only argument of the task, as JSON.
+
+        With a `fence` it is the only message of its request, and its attempts go on from there: False if the queue
+        knows the request already.
 
         Raises BrokerUnavailable if the broker is away or full. The message may be queued all the same when only
         the answer was lost: the caller's record must then be final before a worker looks at it.
@@ -45,8 +56,9 @@ class Publisher:
         with _reached():
             if self._settings.order == "fifo":
                 self._send_stock(request_id, header, request)
-            else:
-                self._scripts.submit(**self._submitted(request_id, profile, header, request))
+                return True
+            told = self._submitted(request_id, profile, header, request)
+            return bool(self._scripts.submit(**told, fence=fence))
 
     def offer(
         self,

@@ -63,20 +63,22 @@ class Scripts:
         max_attempts: int,
         payload: str | bytes,
         admitted: bool = False,
+        fence: int | None = None,
         now_ms: int | None = None,
     ) -> int:
         """Queue one message: 1, 0 if the tag is known, -1 if it must be `admitted` and its task was not.
 
-        `cost_ms` 0: the sender does not know.
+        `cost_ms` 0: the sender does not know. With a `fence` it is the only message of its task (0 if the task is
+        known), and its attempts go on from that fence.
         """
         who = (tag, task, lane, model, tenant, organisation)
         how = (priority, int(batch), budget_ms, cost_ms, delay_ms, ttl_ms, max_attempts)
-        return int(self._call("submit", now_ms, *who, *how, payload, int(admitted)))
+        return int(self._call("submit", now_ms, *who, *how, payload, int(admitted), "" if fence is None else fence))
 
     def admit_and_submit(self, request: str, quotas: Sequence[Quota], **message: Any) -> Verdict:
         """Both in one write: what is not admitted is not queued. `message` is what `submit` takes."""
         submit = [int(value) if isinstance(value, bool) else value for value in map(message.__getitem__, SUBMITTED)]
-        commands = [self.command("admit", *admit_arguments(request, quotas)), self.command("submit", *submit, 1)]
+        commands = [self.command("admit", *admit_arguments(request, quotas)), self.command("submit", *submit, 1, "")]
         for answer in (answers := self.run(commands)):
             if isinstance(answer, redis.ResponseError):
                 raise answer
@@ -324,7 +326,7 @@ def to_picked(answer: list[Any] | int) -> Delivery | Nothing:
     """The dispatch script's answer as a value."""
     if isinstance(answer, int):
         return Nothing(None if answer < 0 else answer)
-    tag, fence, lane, model, task, lease_until, arrival, payload = answer
+    tag, fence, lane, model, task, lease_until, arrival, payload, passage = answer
     return Delivery(
         tag=tag.decode(),
         fence=int(fence),
@@ -334,6 +336,7 @@ def to_picked(answer: list[Any] | int) -> Delivery | Nothing:
         lease_until=int(lease_until),
         arrival=int(arrival),
         payload=payload.decode(),
+        passage=passage.decode(),
     )
 
 

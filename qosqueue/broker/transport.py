@@ -379,6 +379,7 @@ def _payload(delivery: Delivery) -> Any:
     if HEADER in message["headers"]:
         # The attempt knows its fence: what it stores is fenced with the same number as what it settles.
         message["headers"]["qos_fence"] = delivery.fence
+        message["headers"]["qos_passage"] = delivery.passage
     message["properties"]["delivery_tag"] = receipt_of(delivery)
     if message["headers"].get("eta"):
         # The server has waited until then: a worker whose clock is behind must not wait once more.

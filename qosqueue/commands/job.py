@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from qosqueue.commands.context import USAGE, actor, failure
-from qosqueue.commands.output import JsonOption, print_json, print_table
+from qosqueue.commands.output import JsonOption, instant_text, print_json, print_table
 from qosqueue.commands.running import open_running, tenant_names
 from qosqueue.policy.lifecycle import TERMINAL
+from qosqueue.service.explain import facts_of
 from qosqueue.store.records import Job
 
 app = typer.Typer(help="Requests and what became of them.", no_args_is_help=True)
@@ -59,6 +60,22 @@ def cancel(job_id: JobId, json: JsonOption = False) -> None:
     elif not json and job.status not in TERMINAL:
         print("told to stop; it ends within a moment", file=sys.stderr)
     _show(job, names, json)
+
+
+@app.command()
+def explain(job_id: JobId, json: JsonOption = False) -> None:
+    """Tell why a request waited and what was decided about it: who began before it, what held it back, where it is now.
+
+    ID is a job's, a synchronous request's (job_… or chatcmpl-…) or, while the queue knows it, a host project's task's.
+    """
+    with open_running() as services:
+        explanation = services.explanations.of_any(job_id.replace("chatcmpl-", "job_", 1), tenant_names(services))
+    if json:
+        print_json(facts_of(explanation))
+        return
+    print(f"{explanation.id}  {explanation.status}")
+    for sentence in explanation.sentences:
+        print(f"{'now' if sentence.at_ms is None else instant_text(sentence.at_ms)}  {sentence.text}")
 
 
 @app.command()

@@ -33,6 +33,11 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> No
         print(GAP.join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
+def instant_text(at_ms: int) -> str:
+    """An instant (ms since the epoch) as tables show it, in UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _is_instant(column: str) -> bool:
     return column.endswith(("ed_ms", "until_ms"))
 
@@ -45,7 +50,7 @@ def _cell(column: str, value: object) -> str:
     if value is None:
         return "-"
     if _is_instant(column) and isinstance(value, int):
-        return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return instant_text(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):

@@ -12,7 +12,7 @@ from qosqueue.commands.output import JsonOption, print_json, print_table
 from qosqueue.commands.running import open_running
 from qosqueue.service.watchdog import KEEP_IDLE_RUNS, KEEP_RUNS, WatchdogRun
 
-app = typer.Typer(help="The tasks that reap, expire and age.", no_args_is_help=True)
+app = typer.Typer(help="The tasks that reap, expire, age and queue again.", no_args_is_help=True)
 
 COLUMNS = ("started_ms", "task", "duration_ms", "outcome")
 # It goes with `requeued` and counts nothing of its own.
@@ -23,7 +23,8 @@ NO_COUNT = "fences"
 def run(json: JsonOption = False) -> None:
     """Sweep once now, besides the sweeps that beat starts, and show what was done."""
     with open_running() as services:
-        runs = [services.watchdog.reap(), services.watchdog.age(), services.watchdog.learn()]
+        watchdog = services.watchdog
+        runs = [watchdog.reap(), watchdog.age(), watchdog.learn(), watchdog.reconcile()]
     _show(runs, json)
 
 

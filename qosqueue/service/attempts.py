@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qosqueue.policy.lifecycle import JobEvent
+from qosqueue.service import decided
 from qosqueue.store.clock import now_ms
 from qosqueue.store.job_record import JobRecord
 
@@ -15,10 +16,18 @@ class Attempts:
     def __init__(self, record: JobRecord) -> None:
         self._record = record
 
-    def begin(self, job_id: str, fence: int, worker: str) -> dict[str, Any] | None:
-        """Note that an attempt runs; the job's body, or None if the job is final or another attempt has it."""
+    def begin(self, job_id: str, fence: int, worker: str, passage: str = "") -> dict[str, Any] | None:
+        """Note that an attempt runs, and what its message met until then; the job's body, or None if the job is final
+        or another attempt has it."""
+        dispatched = decided.dispatched(fence, worker, passage)
         if not self._record.move(
-            job_id, JobEvent.DISPATCHED, fence=fence, attempts=fence, worker=worker, started_ms=now_ms()
+            job_id,
+            JobEvent.DISPATCHED,
+            fence=fence,
+            decided=dispatched,
+            attempts=fence,
+            worker=worker,
+            started_ms=dispatched.at_ms,
         ):
             return None
         job = self._record.find(job_id)
@@ -33,8 +42,9 @@ class Attempts:
         prompt_tokens: int,
         completion_tokens: int,
         first_token_ms: int,
+        gpu_ms: int = 0,
     ) -> bool:
-        """Store the result, once."""
+        """Store the result and charge what it took, once."""
         return self._record.move(
             job_id,
             JobEvent.FINISHED,
@@ -43,6 +53,7 @@ class Attempts:
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             first_token_ms=first_token_ms,
+            gpu_ms=gpu_ms,
             finished_ms=now_ms(),
         )
 
@@ -52,11 +63,13 @@ class Attempts:
 
     def waits_again(self, job_id: str, fence: int) -> bool:
         """Note that the attempt failed and the job waits for its next one."""
-        return self._record.move(job_id, JobEvent.LEASE_LOST, fence=fence)
+        return self._record.move(job_id, JobEvent.LEASE_LOST, fence=fence, decided=decided.retried())
 
-    def cancelled(self, job_id: str, fence: int) -> bool:
-        """Note that the attempt stopped because its tenant took the job back."""
-        return self._record.move(job_id, JobEvent.CANCEL, fence=fence, finished_ms=now_ms())
+    def cancelled(self, job_id: str, fence: int, **used: int) -> bool:
+        """Note that the attempt stopped because its tenant took the job back. What it used until then, if it did
+        (`prompt_tokens`, `completion_tokens`, `gpu_ms`), is charged."""
+        columns: dict[str, Any] = {"finished_ms": now_ms(), **used}
+        return self._record.move(job_id, JobEvent.CANCEL, fence=fence, **columns)
 
     def expires_ms(self, job_id: str) -> int | None:
         """When the job's time to live ends (ms since the epoch); None if there is no such job."""

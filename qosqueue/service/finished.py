@@ -5,12 +5,15 @@ from __future__ import annotations
 import atexit
 import queue
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from qosqueue.errors import StoreUnavailable
+from qosqueue.service.unrecorded import Ended, first_line, insert
+from qosqueue.store.decisions import Decision
 from qosqueue.store.job_record import JobRecord
 
 AT_ONCE = 200
@@ -22,26 +25,31 @@ log = structlog.get_logger(__name__)
 
 
 class FinishedRequests:
-    """One thread writes what ended, in batches. While SQL is away rows wait in memory, up to KEEP_ROWS."""
+    """One thread writes what ended, in batches.
 
-    def __init__(self, record: JobRecord) -> None:
+    While SQL is away `keep` is asked to take a batch (Unrecorded.keep does); if it does not, rows wait in memory, up to
+    KEEP_ROWS.
+    """
+
+    def __init__(self, record: JobRecord, keep: Callable[[Sequence[Ended]], bool]) -> None:
         self._record = record
-        self._rows: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._keep = keep
+        self._rows: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
 
-    def add(self, row: dict[str, Any], *, at_once: bool = False) -> None:
+    def add(self, row: dict[str, Any], decided: Sequence[Decision] = (), *, at_once: bool = False) -> None:
         """Record one request that ended: soon, or `at_once` if SQL is there. If the buffer is full the row is dropped
         and the log says so."""
-        if at_once and self._is_written(row):
+        if at_once and self._is_written(Ended(row, decided)):
             return
         if self._thread is None:
             self._start()
         if self._rows.qsize() >= KEEP_ROWS:
             log.error("a finished request is not recorded: SQL has been away for too long", request=row["id"])
             return
-        self._rows.put(row)
+        self._rows.put(Ended(row, decided))
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what waits, then stop."""
@@ -49,14 +57,14 @@ class FinishedRequests:
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def _is_written(self, row: dict[str, Any]) -> bool:
+    def _is_written(self, ended: Ended) -> bool:
         try:
-            self._record.insert([row])
+            insert(self._record, [ended])
         except StoreUnavailable as error:
-            log.warning("a finished request waits for SQL", request=row["id"], error=str(error))
+            log.warning("a finished request waits for SQL", request=ended.row["id"], error=str(error))
             return False
         except SQLAlchemyError as error:
-            log.error("a finished request is dropped", request=row["id"], error=str(error).partition("\n")[0])
+            log.error("a finished request is dropped", request=ended.row["id"], error=first_line(error))
         return True
 
     def _start(self) -> None:
@@ -67,7 +75,7 @@ class FinishedRequests:
                 atexit.register(self.close)
 
     def _run(self) -> None:
-        batch: list[dict[str, Any]] = []
+        batch: list[Ended] = []
         while batch or not self._rows.empty() or not self._closing.is_set():
             batch += self._take(AT_ONCE - len(batch), wait_s=0.0 if batch else 0.2)
             if not batch:
@@ -77,32 +85,34 @@ class FinishedRequests:
             self._closing.wait(LINGER_S)
             batch += self._take(AT_ONCE - len(batch), wait_s=0.0)
             try:
-                self._record.insert(batch)
+                insert(self._record, batch)
                 batch = []
             except SQLAlchemyError as error:
                 # A row that the database does not take must not hold up all that come after it.
-                log.error("a finished request is not recorded", rows=len(batch), error=str(error).partition("\n")[0])
+                log.error("a finished request is not recorded", rows=len(batch), error=first_line(error))
                 batch = self._without_refused(batch)
             except StoreUnavailable as error:
                 log.warning("finished requests wait for SQL", rows=len(batch), error=str(error))
-                if self._closing.wait(RETRY_S):
+                if self._keep(batch):
+                    batch = []
+                elif self._closing.wait(RETRY_S):
                     log.error("finished requests are lost: the process ends while SQL is away", rows=len(batch))
                     return
 
-    def _without_refused(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _without_refused(self, batch: list[Ended]) -> list[Ended]:
         """Drop the one row that was refused; of several, write each on its own. What is left waits for SQL."""
-        left: list[dict[str, Any]] = []
-        for row in batch if len(batch) > 1 else []:
+        left: list[Ended] = []
+        for ended in batch if len(batch) > 1 else []:
             try:
-                self._record.insert([row])
+                insert(self._record, [ended])
             except StoreUnavailable:
-                left.append(row)
+                left.append(ended)
             except SQLAlchemyError as error:
-                log.error("a finished request is dropped", request=row["id"], error=str(error).partition("\n")[0])
+                log.error("a finished request is dropped", request=ended.row["id"], error=first_line(error))
         return left
 
-    def _take(self, limit: int, wait_s: float) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
+    def _take(self, limit: int, wait_s: float) -> list[Ended]:
+        rows: list[Ended] = []
         try:
             while len(rows) < limit:
                 rows.append(self._rows.get(timeout=wait_s) if not rows and wait_s else self._rows.get_nowait())

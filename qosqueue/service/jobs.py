@@ -14,7 +14,7 @@ from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import BrokerUnavailable, NotFound, StoreUnavailable
 from qosqueue.policy.lifecycle import TERMINAL, JobEvent, JobStatus
 from qosqueue.policy.refusal import Refusal
-from qosqueue.service import audit
+from qosqueue.service import audit, decided
 from qosqueue.service.admission import Admission
 from qosqueue.service.detours import Detours
 from qosqueue.service.requests import JobRequest, new_row, wire_message
@@ -58,7 +58,7 @@ class Jobs:
         request = plan.request
         row = new_row(job_id, tenant, request, admitted.profile, status=JobStatus.ACCEPTED)
         try:
-            self._record.insert([row])
+            self._record.insert([row], {job_id: [decided.admitted(admitted, row["created_ms"])]})
         except IntegrityError:
             # The same, in the same instant: what is held under the id is that job's.
             return self.get(tenant.id, job_id)
@@ -69,7 +69,10 @@ class Jobs:
         queued_ms = now_ms()
         message = wire_message(row["id"], request, row["created_ms"], admitted.profile, reply=None)
         try:
-            self._publisher.publish(row["id"], request.model, tenant.id, tenant.counts_as, admitted.profile, message)
+            # The only message: the reconciler may have found the row first.
+            self._publisher.publish(
+                row["id"], request.model, tenant.id, tenant.counts_as, admitted.profile, message, fence=0
+            )
         except BrokerUnavailable as error:
             # If only the answer was lost, a worker will find the row final and leave the message alone.
             self._record.move(

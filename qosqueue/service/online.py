@@ -24,6 +24,7 @@ from qosqueue.policy.lifecycle import JobStatus
 from qosqueue.policy.profile import Profile
 from qosqueue.policy.refusal import Rates, Refusal
 from qosqueue.policy.road import Trouble, trouble_of
+from qosqueue.service import decided as decisions
 from qosqueue.service.admission import Admission, Plan, decided
 from qosqueue.service.detours import Detours
 from qosqueue.service.failures import EXPIRED, WORKER_LOST
@@ -32,6 +33,7 @@ from qosqueue.service.queues import Queues
 from qosqueue.service.requests import Admitted, JobRequest, new_row, wire_message
 from qosqueue.service.withdrawals import Withdrawals
 from qosqueue.store.clock import now_ms
+from qosqueue.store.decisions import Decision
 from qosqueue.store.records import Tenant
 
 IDLE_S = 0.5
@@ -64,7 +66,8 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Done:
-    """The end of the answer. `result` is the body of an OpenAI chat.completion; times in ms from the arrival."""
+    """The end of the answer. `result` is the body of an OpenAI chat.completion; times in ms from the arrival, but for
+    `gpu_ms`: for so long it held a slot."""
 
     finish_reason: str
     prompt_tokens: int
@@ -72,6 +75,7 @@ class Done:
     result: dict[str, Any]
     queued_ms: int
     first_token_ms: int
+    gpu_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ class OnlineCall:
         self._plan = plan
         self._admitted = admitted
         self._around = around
+        self._decided: list[Decision] = [decisions.admitted(admitted, row["created_ms"])]
         self._replies = replies
         self._reader = reader
         self._queues = queues
@@ -220,6 +225,7 @@ class OnlineCall:
         match reply.kind:
             case "started":
                 self._row |= {"started_ms": now_ms(), "worker": data["worker"], "attempts": reply.fence}
+                self._decided.append(decisions.dispatched(reply.fence, data["worker"], data.get("passage", "")))
                 return Started(data["worker"], data["queued_ms"])
             case "chunk":
                 if not self._began:
@@ -231,6 +237,7 @@ class OnlineCall:
                     "result": data["result"],
                     "prompt_tokens": data["prompt_tokens"],
                     "completion_tokens": data["completion_tokens"],
+                    "gpu_ms": data.get("gpu_ms", 0),
                     "first_token_ms": self._row["created_ms"] + data["first_token_ms"],
                 }
                 self._over = True
@@ -269,7 +276,10 @@ class OnlineCall:
     def _end(self, status: JobStatus) -> None:
         if "status" not in self._row:
             self._row |= {"status": status, "finished_ms": now_ms(), "fence": self._fence}
-            self._finished.add(self._row, at_once=self._plan.request.recorded_at_once)
+            if status is JobStatus.CANCELLED and self._row["started_ms"] is not None:
+                # Its worker has nobody to tell what it used: the time until its client left is known here.
+                self._row["gpu_ms"] = max(0, self._row["finished_ms"] - self._row["started_ms"])
+            self._finished.add(self._row, self._decided, at_once=self._plan.request.recorded_at_once)
 
 
 class Online:

@@ -47,12 +47,16 @@ class JobRequest:
 @dataclass(frozen=True)
 class Admitted:
     """A request that may be queued: the model that it will run on, its profile, what its tenant has left, and what was
-    changed of what it had asked for."""
+    changed of what it had asked for.
+
+    `judged` is kept in the record, as JSON, and shown to the tenant: limits with what was used of them.
+    """
 
     model: Model
     profile: Profile
     rates: Rates = NO_RATES
     detours: tuple[str, ...] = ()
+    judged: dict[str, Any] = field(default_factory=dict)
 
 
 def wire_message(
@@ -88,6 +92,7 @@ def new_row(request_id: str, tenant: Tenant, request: JobRequest, profile: Profi
         "latency_class": profile.latency_class,
         "latency_budget_ms": profile.latency_budget_ms,
         "cost_tokens": profile.cost_tokens,
+        "cost_ms": profile.cost_ms,
         "body": request.body,
         "details": request.details
         | {"service_tier": profile.service_tier.value}
@@ -99,6 +104,7 @@ def new_row(request_id: str, tenant: Tenant, request: JobRequest, profile: Profi
         "worker": None,
         "prompt_tokens": None,
         "completion_tokens": None,
+        "gpu_ms": None,
         "created_ms": created_ms,
         "expires_ms": created_ms + profile.ttl_ms,
         "queued_ms": None,

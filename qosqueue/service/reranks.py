@@ -10,7 +10,7 @@ from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import BrokerUnavailable, Conflict, InvalidField, NotFound
 from qosqueue.policy.reference.message import State
 from qosqueue.policy.terms import MAX_BUDGET_MS, PRIORITY_RANGES, TIERS, latency_class
-from qosqueue.service import audit
+from qosqueue.service import audit, decided
 from qosqueue.service.fields import checked_whole
 from qosqueue.store.job_record import JobRecord
 from qosqueue.store.session import Store
@@ -78,8 +78,7 @@ class Reranks:
         columns: dict[str, Any] = {} if priority is None else {"priority": priority}
         if budget_ms is not None:
             columns |= {"latency_budget_ms": budget_ms, "latency_class": latency_class(budget_ms)}
-        if columns:
-            self._record.amend(task, **columns)
+        self._record.amend(task, decided.reranked(after), **columns)
 
     def _lane_of_queued(self, task: str) -> str:
         client, key = self._scripts.client, self._scripts.key

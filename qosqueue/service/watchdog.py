@@ -16,11 +16,14 @@ from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.lifecycle import JobEvent, JobStatus
 from qosqueue.policy.reference.message import Reaped
+from qosqueue.service import decided
 from qosqueue.service.attempts import Attempts
 from qosqueue.service.learning import Learning
 from qosqueue.service.pools import Pools
 from qosqueue.service.queues import Queues
+from qosqueue.service.reconciler import Reconciler
 from qosqueue.service.shares import Shares
+from qosqueue.service.unrecorded import Unrecorded
 from qosqueue.store.clock import now_ms
 from qosqueue.store.job_record import JobRecord, OverdueJob
 from qosqueue.store.session import Store
@@ -68,7 +71,7 @@ class WatchdogRun:
 
 class Watchdog:
     """Reaps lost leases, expires what is past its time to live, moves what time has moved, keeps the pools' terms, the
-    shares and the caps."""
+    shares and the caps, queues again what the queue has lost."""
 
     def __init__(
         self,
@@ -80,12 +83,16 @@ class Watchdog:
         pools: Pools,
         shares: Shares,
         learning: Learning,
+        reconciler: Reconciler,
+        unrecorded: Unrecorded,
     ) -> None:
         self._scripts = scripts
         self._queues = queues
         self._pools = pools
         self._shares = shares
         self._learning = learning
+        self._reconciler = reconciler
+        self._unrecorded = unrecorded
         self._store = store
         self._record = record
         self._attempts = attempts
@@ -104,6 +111,10 @@ class Watchdog:
     def learn(self) -> WatchdogRun:
         """Learn from finished requests which start budgets their scenarios need."""
         return self._run("learn", lambda: {"scenarios": self._learning.learn()})
+
+    def reconcile(self) -> WatchdogRun:
+        """Write down what ended while SQL was away; queue again what is open on record and unknown to the queue."""
+        return self._run("reconcile", self._reconcile)
 
     def runs(self, limit: int) -> list[WatchdogRun]:
         """The last runs, newest first."""
@@ -152,7 +163,7 @@ class Watchdog:
     def _moves(self, reaped: Reaped) -> list[Callable[[], object]]:
         lost = [
             # With its fence: by now the next attempt may have begun, and must not look queued.
-            partial(self._record.move, job_id, JobEvent.LEASE_LOST, fence=fence)
+            partial(self._record.move, job_id, JobEvent.LEASE_LOST, fence=fence, decided=decided.lease_lost(fence))
             for job_id, fence in zip(reaped.requeued, reaped.fences, strict=True)
         ]
         dead = [
@@ -171,6 +182,10 @@ class Watchdog:
         moved |= {"lapsed": list(self._scripts.lapse(limit=AT_ONCE))}
         self._scripts.probe()
         return moved | {"pools": self._pools.refresh()} | self._shares.refresh()
+
+    def _reconcile(self) -> dict[str, Any]:
+        recorded = self._unrecorded.record(AT_ONCE)
+        return {"recorded": recorded} | asdict(self._reconciler.run())
 
     def _run(self, task: str, work: Callable[[], dict[str, Any]]) -> WatchdogRun:
         started_ms, begin_ns = now_ms(), time.perf_counter_ns()

@@ -5,18 +5,31 @@ A move by a worker shows its fence: an attempt whose lease went to another can w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select, tuple_, update
+from sqlalchemy import func, insert, select, tuple_, update
+from sqlalchemy.orm import Session
 
 from qosqueue.policy.lifecycle import TERMINAL, JobEvent, JobStatus, sources, target
-from qosqueue.store.records import Job, job_of
+from qosqueue.store import decisions
+from qosqueue.store.clock import now_ms
+from qosqueue.store.decisions import Decision
+from qosqueue.store.records import Job, job_of, tenant_of
 from qosqueue.store.session import Store
-from qosqueue.store.tables import JobRow
+from qosqueue.store.tables import JobRow, TenantRow
+from qosqueue.store.usage import Usage, charge, day_of
 
 OPEN = tuple(status for status in JobStatus if status not in TERMINAL)
+
+
+@dataclass(frozen=True)
+class OpenJob:
+    """A job that has not ended, by which a page of them goes on."""
+
+    id: str
+    created_ms: int
 
 
 @dataclass(frozen=True)
@@ -34,14 +47,22 @@ class JobRecord:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def insert(self, rows: list[dict[str, Any]]) -> None:
-        """Write new jobs, whole rows by column name, in one transaction."""
+    def insert(self, rows: list[dict[str, Any]], told: Mapping[str, Sequence[Decision]] | None = None) -> None:
+        """Write new jobs, whole rows by column name, and what was decided about them, in one transaction.
+
+        What ended with something served is charged.
+        """
         with self._store.session() as session:
             # On the connection, not the session: there are no objects to keep up to date.
             session.connection().execute(insert(JobRow), rows)
+            decisions.insert_all(session, told or {})
+            charge(session, [_usage(row) for row in rows if row["gpu_ms"] is not None])
 
-    def move(self, job_id: str, event: JobEvent, *, fence: int | None = None, **columns: Any) -> bool:
-        """Let `event` happen to a job and set `columns`.
+    def move(
+        self, job_id: str, event: JobEvent, *, fence: int | None = None, decided: Decision | None = None, **columns: Any
+    ) -> bool:
+        """Let `event` happen to a job, set `columns` and keep what was `decided`; `gpu_ms` among the columns is
+        charged.
 
         A move that the lifecycle or the fence forbids changes nothing and returns False: another process was first.
         """
@@ -55,14 +76,24 @@ class JobRecord:
             again = target(event) is JobStatus.QUEUED
             statement = statement.where(JobRow.fence <= fence).values(fence=fence + 1 if again else fence)
         with self._store.session() as session:
-            return bool(session.connection().execute(statement).rowcount)
+            if not session.connection().execute(statement).rowcount:
+                return False
+            if decided is not None:
+                decisions.append(session, [job_id], decided)
+            if columns.get("gpu_ms") is not None:
+                self._charge(session, job_id)
+            return True
 
-    def amend(self, job_id: str, **columns: Any) -> bool:
-        """Set `columns` of a job that waits; False if it does not wait any more."""
+    def amend(self, job_id: str, decided: Decision, **columns: Any) -> bool:
+        """Keep what was decided about a job that waits, and set `columns`; False if it does not wait any more."""
         waits = (JobStatus.ACCEPTED, JobStatus.QUEUED)
-        statement = update(JobRow).where(JobRow.id == job_id, JobRow.status.in_(waits)).values(**columns)
+        # Without columns, too, it says whether there is such a job; and nobody else appends meanwhile.
+        statement = update(JobRow).where(JobRow.id == job_id, JobRow.status.in_(waits)).values(id=job_id, **columns)
         with self._store.session() as session:
-            return bool(session.connection().execute(statement).rowcount)
+            if not session.connection().execute(statement).rowcount:
+                return False
+            decisions.append(session, [job_id], decided)
+            return True
 
     def note(self, job_id: str, **columns: Any) -> None:
         """Set `columns` of a job that nothing was noted of yet, whatever its status is."""
@@ -111,6 +142,64 @@ class JobRecord:
                 OverdueJob(job_id, JobStatus(status), created) for job_id, status, created in session.execute(query)
             ]
 
+    def open(
+        self, statuses: Sequence[JobStatus], created_before_ms: int, limit: int, after: OpenJob | None = None
+    ) -> list[OpenJob]:
+        """Jobs in these statuses whose time to live has not ended; the oldest, from `after` on."""
+        query = (
+            select(JobRow.id, JobRow.created_ms)
+            .where(JobRow.status.in_(statuses), JobRow.created_ms < created_before_ms, JobRow.expires_ms > now_ms())
+            .order_by(JobRow.created_ms, JobRow.id)
+            .limit(limit)
+        )
+        if after is not None:
+            query = query.where(tuple_(JobRow.created_ms, JobRow.id) > (after.created_ms, after.id))
+        with self._store.session() as session:
+            return [OpenJob(job_id, created_ms) for job_id, created_ms in session.execute(query)]
+
+    def open_jobs(self, job_ids: Sequence[str]) -> list[tuple[Job, str]]:
+        """Those of these jobs that have not ended, the oldest first, each with what its tenant counts as."""
+        query = (
+            select(JobRow, TenantRow)
+            .join(TenantRow, TenantRow.id == JobRow.tenant_id)
+            .where(JobRow.id.in_(job_ids), JobRow.status.in_(OPEN))
+            .order_by(JobRow.created_ms, JobRow.id)
+        )
+        with self._store.session() as session:
+            return [(job_of(job), tenant_of(tenant).counts_as) for job, tenant in session.execute(query)]
+
+    def queued(self, job_ids: Sequence[str], queued_ms: int, decided: Decision | None = None) -> None:
+        """Note that these are queued, and keep why; a worker may have begun one of them already."""
+        if not job_ids:
+            return
+        enqueued = update(JobRow).where(JobRow.id.in_(job_ids), JobRow.status.in_(sources(JobEvent.ENQUEUED)))
+        unknown = update(JobRow).where(JobRow.id.in_(job_ids), JobRow.queued_ms.is_(None))
+        with self._store.session() as session:
+            connection = session.connection()
+            # In this order also on SQLite, where what is written first takes the lock.
+            connection.execute(unknown.values(queued_ms=queued_ms))
+            connection.execute(enqueued.values(status=target(JobEvent.ENQUEUED)))
+            if decided is not None:
+                decisions.append(session, job_ids, decided)
+
+    def _charge(self, session: Session, job_id: str) -> None:
+        columns = (JobRow.tenant_id, JobRow.model, JobRow.prompt_tokens, JobRow.completion_tokens)
+        query = select(*columns, JobRow.gpu_ms, JobRow.finished_ms).where(JobRow.id == job_id)
+        charge(session, [_usage(dict(row)) for row in session.connection().execute(query).mappings()])
+
+    def began_between(self, model: str, since_ms: int, until_ms: int, besides: str) -> list[tuple[str, int]]:
+        """Whose requests of a model began from one instant to another (the last attempt counts), and how many; the most
+        first. A synchronous request counts once it has ended."""
+        count = func.count().label("count")
+        query = (
+            select(JobRow.tenant_id, count)
+            .where(JobRow.model == model, JobRow.started_ms.between(since_ms, until_ms), JobRow.id != besides)
+            .group_by(JobRow.tenant_id)
+            .order_by(count.desc(), JobRow.tenant_id)
+        )
+        with self._store.session() as session:
+            return [(tenant_id, int(number)) for tenant_id, number in session.execute(query)]
+
     def newest(self, *, tenant_id: str | None, limit: int, before: Job | None = None) -> list[Job]:
         """Jobs, newest first, from just before `before` on: a page that no later arrival shifts."""
         query = select(JobRow).order_by(JobRow.created_ms.desc(), JobRow.id.desc()).limit(limit)
@@ -121,3 +210,16 @@ class JobRecord:
             query = query.where(older | ((JobRow.created_ms == before.created_ms) & (JobRow.id < before.id)))
         with self._store.session() as session:
             return [job_of(row) for row in session.scalars(query)]
+
+
+def _usage(row: Mapping[str, Any]) -> Usage:
+    """What a row that ended has used."""
+    return Usage(
+        day=day_of(row["finished_ms"]),
+        tenant_id=row["tenant_id"],
+        model=row["model"],
+        requests=1,
+        prompt_tokens=row["prompt_tokens"] or 0,
+        completion_tokens=row["completion_tokens"] or 0,
+        gpu_ms=row["gpu_ms"],
+    )

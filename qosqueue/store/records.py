@@ -210,7 +210,8 @@ class PolicyVersion:
 
 @dataclass(frozen=True)
 class Job:
-    """One request and what became of it. `fence` is the rising number of its latest lease."""
+    """One request and what became of it. `fence` is the rising number of its latest lease; `gpu_ms` is None if nothing
+    was served."""
 
     id: str
     tenant_id: str
@@ -223,6 +224,7 @@ class Job:
     latency_class: str
     latency_budget_ms: int
     cost_tokens: int
+    cost_ms: int | None
     body: dict[str, Any]
     details: dict[str, Any]
     result: dict[str, Any] | None
@@ -232,6 +234,7 @@ class Job:
     worker: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    gpu_ms: int | None
     created_ms: int
     expires_ms: int
     queued_ms: int | None

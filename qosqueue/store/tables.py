@@ -214,7 +214,11 @@ class PolicyVersionRow(Base):
 
 
 class JobRow(Base):
-    """One request: asynchronous ones are committed before they are queued, synchronous ones when they end."""
+    """One request: asynchronous ones are committed before they are queued, synchronous ones when they end.
+
+    `cost_ms` is the predicted service that it was queued with; `gpu_ms` for how long the attempt whose end is stored
+    here held a slot, null if nothing was served.
+    """
 
     __tablename__ = "jobs"
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -228,6 +232,7 @@ class JobRow(Base):
     latency_class: Mapped[str] = mapped_column(String(16))
     latency_budget_ms: Mapped[int]
     cost_tokens: Mapped[int]
+    cost_ms: Mapped[int | None]
     body: Mapped[Json]
     details: Mapped[Json]
     result: Mapped[Json | None]
@@ -237,6 +242,7 @@ class JobRow(Base):
     worker: Mapped[str | None] = mapped_column(Text)
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
+    gpu_ms: Mapped[int | None]
     created_ms: Mapped[int]
     expires_ms: Mapped[int]
     queued_ms: Mapped[int | None]
@@ -248,6 +254,7 @@ class JobRow(Base):
         Index("ix_jobs_tenant_created", "tenant_id", "created_ms"),
         Index("ix_jobs_status_created", "status", "created_ms"),
         Index("ix_jobs_finished", "finished_ms"),
+        Index("ix_jobs_model_started", "model", "started_ms"),
     )
 
 
@@ -266,6 +273,30 @@ class IdempotencyRow(Base):
     running_until_ms: Mapped[int | None]
     expires_ms: Mapped[int] = mapped_column(index=True)
     answer: Mapped[Json | None]
+
+
+class DecisionRow(Base):
+    """One decision about a request; goes with its row."""
+
+    __tablename__ = "decisions"
+    request_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at_ms: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(16))
+    facts: Mapped[Json]
+
+
+class UsageRow(Base):
+    """What a tenant used of a model on a day (UTC). It outlives the rows of the requests that it sums up."""
+
+    __tablename__ = "usage"
+    day: Mapped[str] = mapped_column(String(10), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    model: Mapped[str] = mapped_column(String(64), primary_key=True)
+    requests: Mapped[int]
+    prompt_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    gpu_ms: Mapped[int]
 
 
 class AuditRow(Base):

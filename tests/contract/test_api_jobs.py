@@ -111,6 +111,7 @@ def test_refusal_and_outage(client: FlaskClient, services: MemoryServices, auth:
 WITH_ID = {
     ("get", "/v1/jobs/{id}"): "job_",
     ("post", "/v1/jobs/{id}/cancel"): "job_",
+    ("get", "/v1/jobs/{id}/explain"): "job_",
     ("get", "/v1/responses/{id}"): "resp_",
     ("post", "/v1/responses/{id}/cancel"): "resp_",
     ("post", "/v1/responses"): None,

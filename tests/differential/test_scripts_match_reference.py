@@ -47,6 +47,7 @@ MESSAGE = {
     "delay_ms": st.sampled_from([0, 0, 0, 500, 4_000]),
     "ttl_ms": st.one_of(st.just(0), st.integers(1, 10_000)),
     "max_attempts": st.integers(1, 3),
+    "fence": st.one_of(st.none(), st.none(), st.integers(0, 3)),
 }
 LIMITED = st.sampled_from(
     [
@@ -63,11 +64,12 @@ MOST_ROUNDS = 20
 
 REFUSED: list[tuple[str, tuple[Any, ...]]] = [
     ("submit", ("tag", "task")),
-    ("submit", ("refused", "task", "lane", "m", "", "", "first", 0, 0, 0, 0, 0, 3, "body", 0)),
-    ("submit", ("refused", "task", "lane", "m", "", "", 0, 0, 0, 0, 0, 0, 3, "body", 2)),
-    ("submit", ("refused", "task", "lane", "m", "", "", 10, 0, 0, 0, 0, 0, 3, "body", 0)),
-    ("submit", ("refused", "task", "lane", "m", "", "", 0, 0, -1, 0, 0, 0, 3, "body", 0)),
-    ("submit", ("refused", "task", "lane", "m", "", "", 0, 0, 0, 0, "soon", 0, 3, "body", 0)),
+    ("submit", ("refused", "task", "lane", "m", "", "", "first", 0, 0, 0, 0, 0, 3, "body", 0, "")),
+    ("submit", ("refused", "task", "lane", "m", "", "", 0, 0, 0, 0, 0, 0, 3, "body", 2, "")),
+    ("submit", ("refused", "task", "lane", "m", "", "", 10, 0, 0, 0, 0, 0, 3, "body", 0, "")),
+    ("submit", ("refused", "task", "lane", "m", "", "", 0, 0, -1, 0, 0, 0, 3, "body", 0, "")),
+    ("submit", ("refused", "task", "lane", "m", "", "", 0, 0, 0, 0, "soon", 0, 3, "body", 0, "")),
+    ("submit", ("refused", "task", "lane", "m", "", "", 0, 0, 0, 0, 0, 0, 3, "body", 0, -1)),
     ("dispatch", (1_000, "holder", 2, 2, "9:vip.light:small")),
     ("renew", (1_000, "tag0")),
     ("settle", ("tag0", 1)),
@@ -286,7 +288,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.ran["refusals"] += 1
 
     @rule(
-        wrong=st.sampled_from([("priority", 10), ("priority", -1), ("budget_ms", -1), ("cost_ms", 2**42 + 1)]),
+        wrong=st.sampled_from(
+            [("priority", 10), ("priority", -1), ("budget_ms", -1), ("cost_ms", 2**42 + 1), ("fence", -1)]
+        ),
         message=st.fixed_dictionaries(MESSAGE),
     )
     def refused_figure(self, wrong: tuple[str, int], message: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ class Runs:
         """Whether nothing is left of any message."""
         prefix = f"{self.scripts.key}:"
         names = [key.decode().removeprefix(prefix) for key in self.client.keys(f"{prefix}*")]
-        return not [name for name in names if name not in snapshots.KEPT and not name.startswith("bell:")]
+        return not [name for name in names if not name.startswith((*snapshots.KEPT, "bell:"))]
 
     def leases(self) -> dict[str, int]:
         """Each leased message and the end of its lease."""

@@ -31,7 +31,7 @@ class Watching:
         self._road, self._fault = road, fault
         self.seen: list[JobStatus] = []
 
-    def publish(self, request_id: str, *_: Any) -> None:
+    def publish(self, request_id: str, *_: Any, **__: Any) -> None:
         self.seen.append(self._road.services.jobs.find(request_id).status)
         if self._fault is not None:
             raise self._fault
@@ -59,7 +59,7 @@ def test_the_row_is_committed_before_the_message_is_queued(modelled: Road) -> No
 class Quick(Watching):
     """A publisher whose message a worker begins before anything else is noted."""
 
-    def publish(self, request_id: str, *_: Any) -> None:
+    def publish(self, request_id: str, *_: Any, **__: Any) -> None:
         assert self._road.services.attempts.begin(request_id, 1, "w") is not None
 
 
@@ -200,7 +200,7 @@ def test_a_sweep_that_is_told_late_does_not_undo_the_next_attempt(modelled: Road
 
 def test_one_row_that_sql_refuses_does_not_stop_the_record(modelled: Road) -> None:
     record = JobRecord(modelled.services.store)
-    finished = FinishedRequests(record)
+    finished = FinishedRequests(record, lambda ended: False)
     profile = modelled.call().profile
     request = modelled.request()
     stranger = dataclasses.replace(modelled.tenant, id="ten_nobody")
@@ -222,13 +222,13 @@ def test_rows_wait_in_memory_while_sql_is_away(modelled: Road, monkeypatch: pyte
     away = [StoreUnavailable("away")]
     insert = record.insert
 
-    def flaky(rows: list[dict[str, Any]]) -> None:
+    def flaky(rows: list[dict[str, Any]], told: Any) -> None:
         if away:
             raise away.pop()
-        insert(rows)
+        insert(rows, told)
 
     monkeypatch.setattr(record, "insert", flaky)
-    finished = FinishedRequests(record)
+    finished = FinishedRequests(record, lambda ended: False)
     profile = modelled.call().profile
     finished.add(new_row("job_kept", modelled.tenant, modelled.request(), profile, status="succeeded"))
     eventually(lambda: record.find("job_kept"), within_s=5)

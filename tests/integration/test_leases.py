@@ -50,7 +50,7 @@ class Holder:
 
     def left(self) -> set[str]:
         """The group's keys, without what is learned and counted for ever."""
-        return set(snapshots.of_redis(self.client, GROUP)) - snapshots.KEPT
+        return {key for key in snapshots.of_redis(self.client, GROUP) if not key.startswith(snapshots.KEPT)}
 
     def until(self, tag: str = "t") -> float:
         """The end of a lease (server's ms), 0 without one."""

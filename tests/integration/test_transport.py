@@ -77,7 +77,7 @@ class Bench:
     def left(self) -> dict[str, Any]:
         """What the group still has in Redis, except bells, what it has learned and what is counted on for ever."""
         left = self.state().items()
-        return {key: value for key, value in left if key not in snapshots.KEPT and not key.startswith("bell:")}
+        return {key: value for key, value in left if not key.startswith((*snapshots.KEPT, "bell:"))}
 
     def state(self) -> dict[str, Any]:
         """Every key of the group."""

@@ -11,9 +11,12 @@ from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.lifecycle import JobEvent, JobStatus
 from qosqueue.policy.reference.message import Delivery, Reaped
 from qosqueue.service import watchdog as module
+from qosqueue.service.attempts import Attempts
 from qosqueue.service.learning import Learning
 from qosqueue.service.pools import Pools
+from qosqueue.service.reconciler import Reconciler
 from qosqueue.service.shares import Shares
+from qosqueue.service.unrecorded import Unrecorded
 from qosqueue.service.watchdog import Watchdog
 from qosqueue.store.clock import now_ms
 from qosqueue.store.job_record import JobRecord
@@ -36,6 +39,23 @@ def lose(road: Road) -> Delivery:
     assert road.services.attempts.begin(found.task, found.fence, "w") is not None
     eventually(lambda: road.services.redis.zscore(f"{road.services.scripts.key}:leases", found.tag), within_s=1)
     return found
+
+
+def watchdog_with(road: Road, record: JobRecord, attempts: Attempts) -> Watchdog:
+    services = road.services
+    reconciler = Reconciler(services.scripts, record, services.jobs._publisher, lease_ms=road.settings.lease_ms)
+    return Watchdog(
+        services.scripts,
+        services.store,
+        record,
+        attempts,
+        services.queues,
+        Pools(services.scripts, services.replicas),
+        Shares(services.scripts, services.store),
+        Learning(services.store),
+        reconciler,
+        Unrecorded(services.scripts, record),
+    )
 
 
 def sweep(road: Road, what: str) -> dict[str, Any]:
@@ -66,12 +86,7 @@ def test_a_worker_that_is_quicker_than_the_sweep_keeps_its_attempt(modelled: Roa
             return super().move(job_id, event, **how)
 
     lose(modelled)
-    pools, record = Pools(services.scripts, services.replicas), Slow(services.store)
-    shares = Shares(services.scripts, services.store)
-    learning = Learning(services.store)
-    watchdog = Watchdog(
-        services.scripts, services.store, record, services.attempts, services.queues, pools, shares, learning
-    )
+    watchdog = watchdog_with(modelled, Slow(services.store), services.attempts)
     eventually(lambda: watchdog.reap().outcome["requeued"], within_s=2)
     assert modelled.job(job).status is JobStatus.RUNNING
     assert services.attempts.finish(job.id, 2, {}, prompt_tokens=1, completion_tokens=1, first_token_ms=1)
@@ -181,12 +196,7 @@ def test_what_the_record_could_not_take_is_told_with_the_next_sweep(modelled: Ro
             return bool(super().expire(job_id))
 
     record = JobRecord(services.store)
-    pools = Pools(services.scripts, services.replicas)
-    shares = Shares(services.scripts, services.store)
-    learning = Learning(services.store)
-    watchdog = Watchdog(
-        services.scripts, services.store, record, Failing(record), services.queues, pools, shares, learning
-    )
+    watchdog = watchdog_with(modelled, record, Failing(record))
     eventually(lambda: _all_due(modelled), within_s=2)
     with pytest.raises(StoreUnavailable):
         watchdog.reap()

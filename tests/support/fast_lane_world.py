@@ -87,14 +87,14 @@ class Record:
     def __init__(self) -> None:
         self.words: list[tuple[str, str, int]] = []
 
-    def begin(self, job_id: str, fence: int, worker: str) -> dict[str, Any]:
+    def begin(self, job_id: str, fence: int, worker: str, passage: str) -> dict[str, Any]:
         return {"messages": []}
 
     def finish(self, job_id: str, fence: int, result: dict[str, Any], **_: int) -> bool:
         self.words.append((job_id, "finish", fence))
         return True
 
-    def cancelled(self, job_id: str, fence: int) -> bool:
+    def cancelled(self, job_id: str, fence: int, **_: int) -> bool:
         self.words.append((job_id, "cancelled", fence))
         return True
 

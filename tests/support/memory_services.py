@@ -23,6 +23,7 @@ from qosqueue.policy.refusal import NO_RATES, Rates, Refusal
 from qosqueue.policy.terms import Tier, WeightClass
 from qosqueue.service.accounts import Accounts
 from qosqueue.service.catalog import Catalog
+from qosqueue.service.explain import Explanations
 from qosqueue.service.idempotency import Idempotency
 from qosqueue.service.online import Chunk, Done, Event, Queued, Started
 from qosqueue.service.requests import JobRequest
@@ -30,6 +31,7 @@ from qosqueue.service.user_tokens import UserTokens
 from qosqueue.service.users import Users
 from qosqueue.settings import Settings
 from qosqueue.store.clock import now_ms
+from qosqueue.store.decisions import Decisions
 from qosqueue.store.idempotency_record import IdempotencyRecord
 from qosqueue.store.records import Job, Tenant
 from qosqueue.store.session import open_store
@@ -122,6 +124,24 @@ class MemoryJobs:
             self.get(tenant_id, before)
             own = own[[job.id for job in own].index(before) + 1 :]
         return own[:limit]
+
+
+class MemoryRecord:
+    """What explanations ask of the record, of the jobs in memory."""
+
+    def __init__(self, jobs: MemoryJobs) -> None:
+        self._jobs = jobs
+
+    def find(self, job_id: str, tenant_id: str) -> Job | None:
+        job = self._jobs.rows.get(job_id)
+        return job if job is not None and job.tenant_id == tenant_id else None
+
+
+class NoQueue:
+    """A queue that knows nothing of any request."""
+
+    def of(self, task: str) -> None:
+        return None
 
 
 Step = Event | threading.Event | Exception
@@ -222,6 +242,7 @@ class MemoryServices:
     jobs: MemoryJobs
     online: ScriptedOnline
     queues: Any
+    explanations: Explanations
 
 
 def memory_services(home: Path, **settings: Any) -> MemoryServices:
@@ -230,6 +251,7 @@ def memory_services(home: Path, **settings: Any) -> MemoryServices:
     make_tables(store_url)
     store = open_store(store_url)
     catalog = Catalog(store)
+    jobs = MemoryJobs()
     catalog.add_model(MODEL, "simulated", actor="test", memory_bytes=1000, context_tokens=CONTEXT_TOKENS, slots=4)
     return MemoryServices(
         settings=Settings(home=home, default_model=MODEL, **settings),
@@ -240,9 +262,10 @@ def memory_services(home: Path, **settings: Any) -> MemoryServices:
         user_tokens=UserTokens(store),
         catalog=catalog,
         idempotency=Idempotency(IdempotencyRecord(store)),
-        jobs=MemoryJobs(),
+        jobs=jobs,
         online=ScriptedOnline(),
         queues=SimpleNamespace(replicas=lambda: [live_replica(MODEL)], lanes=list),
+        explanations=Explanations(MemoryRecord(jobs), Decisions(store), NoQueue()),  # type: ignore[arg-type]
     )
 
 

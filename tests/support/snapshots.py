@@ -17,8 +17,8 @@ from qosqueue.policy.reference.queue import ReferenceQueue
 
 Snapshot = dict[str, Any]
 
-KEPT = {"number", "mean32", "bias", "credit", "tokens"}
-"""What stays when the queue is empty: what was learned, and what is counted on for ever."""
+KEPT = ("number", "mean32", "bias", "credit", "tokens", "picks:", "held", "looked-until")
+"""How the names begin of what stays when the queue is empty: what was learned, and what is counted on for ever."""
 
 
 def of_redis(client: redis.Redis, group: str) -> Snapshot:
@@ -96,9 +96,11 @@ def of_reference(queue: ReferenceQueue) -> Snapshot:
         "bias": {_pair(*account): bias for account, bias in queue.bias.items()},
         "mean32": queue.mean32,
         "breakers": {name: ":".join(map(str, astuple(each))) for name, each in queue.breakers.found.items()},
+        "held": {name: f"{total}:{since}" for name, (total, since) in limits.held.by_name.items()},
     }
     snapshot |= {key: {name: str(each) for name, each in values.items()} for key, values in hashes.items() if values}
     snapshot |= {f"waits:{name}": str(count) for name, count in _waits(rows.depth).items()}
+    snapshot |= {f"picks:{name}": str(count) for name, count in standing.passages.picks.items()}
     if standing.number:
         snapshot["number"] = str(standing.number)
     return snapshot
@@ -120,6 +122,10 @@ def _fields(message: Message) -> dict[str, str]:
     }
     if message.claimed is None:
         del told["claimed"]
+    told["seen"] = ":".join(map(str, message.seen))
+    held = told.pop("seen_held")
+    if any(held):
+        told["seen_held"] = ":".join(map(str, held))
     told["penalty"] = "" if message.penalty is None else message.penalty
     if message.state is State.LEASED:
         told["holder"] = message.holder

@@ -34,7 +34,7 @@ class MemoryAttempts:
         self.body: dict[str, Any] | None = BODY
         self.expires: int | None = 1
 
-    def begin(self, job_id: str, fence: int, worker: str) -> dict[str, Any] | None:
+    def begin(self, job_id: str, fence: int, worker: str, passage: str) -> dict[str, Any] | None:
         self.begun.set()
         return self.body
 
@@ -47,7 +47,7 @@ class MemoryAttempts:
         self.errors.append(error)
         return True
 
-    def cancelled(self, job_id: str, fence: int) -> bool:
+    def cancelled(self, job_id: str, fence: int, **_: int) -> bool:
         self.words.append(("cancelled", fence))
         return True
 
@@ -135,9 +135,9 @@ def test_a_word_that_comes_before_the_engine_knows_the_request_is_not_lost(
 ) -> None:
     begin = record.begin
 
-    def slow(job_id: str, fence: int, worker: str) -> dict[str, Any] | None:
+    def slow(job_id: str, fence: int, worker: str, passage: str) -> dict[str, Any] | None:
         runner.stop(job_id, "cancelled")
-        return begin(job_id, fence, worker)
+        return begin(job_id, fence, worker, passage)
 
     monkeypatch.setattr(record, "begin", slow)
     thread = start(runner, 1)

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from qosqueue.policy.terms import ServiceTier
 from qosqueue.service.answers import usage_of
+from qosqueue.service.explain import Explanation
 from qosqueue.store.records import Job, Model
 from qosqueue_web.api.errors import error_type
 
@@ -156,6 +157,40 @@ class JobList(BaseModel):
     last_id: str | None
 
 
+class ExplainedSentence(BaseModel):
+    """What happened, and when; `at` null: it holds now."""
+
+    at: float | None
+    text: str
+
+
+class ExplainedDecision(BaseModel):
+    """One decision, and the facts that it went by. Lengths of time are in ms and end in `_ms`."""
+
+    kind: str
+    at: float
+    facts: dict[str, Any]
+
+
+class ExplainedTenant(BaseModel):
+    """Whose requests of the same model began while this one waited: `you` or `another tenant`."""
+
+    tenant: str
+    requests: int
+
+
+class ExplanationAnswer(BaseModel):
+    """Why a request waited and what was decided about it. Every `at` is seconds since the epoch."""
+
+    id: str
+    object: Literal["job.explanation"] = "job.explanation"
+    status: str
+    text: str
+    sentences: list[ExplainedSentence]
+    decisions: list[ExplainedDecision]
+    began_before: list[ExplainedTenant]
+
+
 class Health(BaseModel):
     """Whether the process, or the service, can do its work; `reasons` when it cannot."""
 
@@ -200,6 +235,20 @@ def job_answer(job: Job) -> JobAnswer:
         error=None if job.error is None else _error(job.error),
         usage=usage,
         metadata=job.details.get("metadata") or {},
+    )
+
+
+def explanation_answer(told: Explanation) -> ExplanationAnswer:
+    """The explanation as its tenant may see it."""
+    return ExplanationAnswer(
+        id=told.id,
+        status=told.status,
+        text=told.text,
+        sentences=[ExplainedSentence(at=_seconds(each.at_ms), text=each.text) for each in told.sentences],
+        decisions=[
+            ExplainedDecision(kind=each.kind, at=each.at_ms / 1000, facts=each.facts) for each in told.decisions
+        ],
+        began_before=[ExplainedTenant(tenant=tenant, requests=count) for tenant, count in told.began_before],
     )
 
 

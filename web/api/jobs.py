@@ -16,7 +16,7 @@ from qosqueue.service.endpoints import job_request, refused_to_wait
 from qosqueue.service.job_body import JobBody
 from qosqueue.service.requests import JobRequest
 from qosqueue.store.records import Job
-from qosqueue_web.api.answers import JobAnswer, JobList, job_answer
+from qosqueue_web.api.answers import ExplanationAnswer, JobAnswer, JobList, explanation_answer, job_answer
 from qosqueue_web.api.auth import current_tenant
 from qosqueue_web.api.errors import error_response
 from qosqueue_web.api.headers import job_headers, latency_budget_ms, preferred_wait_s
@@ -83,6 +83,16 @@ def add_jobs(api: APIBlueprint, services: Services) -> None:
             return _answer(services.jobs.cancel(current_tenant().id, _known(path.id)))
         except NotFound:
             return error_response(_UNKNOWN)
+
+    @api.get("/v1/jobs/<id>/explain", operation_id="explainJob", responses={200: ExplanationAnswer})
+    def explain_job(path: JobPath) -> Response:
+        """Why a request waited and what was decided about it, in sentences; also of a chat, by its id, `chatcmpl-…`."""
+        job_id = _known(path.id.replace("chatcmpl-", "job_", 1))
+        try:
+            explanation = services.explanations.of_tenant(current_tenant().id, job_id)
+        except NotFound:
+            return error_response(_UNKNOWN)
+        return jsonify(explanation_answer(explanation).model_dump())
 
 
 def _known(job_id: str) -> str:

@@ -38,6 +38,8 @@ local function save_breaker(name, breaker, before)
   else
     call('HSET', P .. 'limits', limit, (breaker.state == 'open' and '0' or whole(C.PROBES)) .. ':0')
   end
+  local most = breaker.state == 'open' and 0 or breaker.state == 'half_open' and C.PROBES or nil
+  set_reached(clock(), limit, most ~= nil and tonumber(call('HGET', P .. 'running', limit) or 0) >= most)
   let_begin(limit)
 end
 

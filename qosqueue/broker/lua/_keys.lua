@@ -60,7 +60,8 @@ local function load_message(tag)
   local v = call('HMGET', message_key(tag),
     'lane', 'model', 'task', 'tenant', 'organisation', 'state', 'stand', 'penalty', 'priority', 'batch',
     'budget_ms', 'predicted_ms', 'cost_ms', 'urgency', 'arrival', 'eta', 'number', 'expires', 'max_attempts',
-    'in_profile', 'boost', 'boost_until', 'score', 'due', 'fence', 'attempts', 'started', 'cancel')
+    'in_profile', 'boost', 'boost_until', 'score', 'due', 'fence', 'attempts', 'started', 'cancel',
+    'seen', 'seen_held')
   if not v[1] then return nil end
   return {
     tag = tag, lane = v[1], model = v[2], task = v[3], tenant = v[4], organisation = v[5], state = v[6],
@@ -70,6 +71,7 @@ local function load_message(tag)
     max_attempts = tonumber(v[19]), in_profile = tonumber(v[20]), boost = tonumber(v[21]),
     boost_until = tonumber(v[22]), score = tonumber(v[23]), due = tonumber(v[24]), fence = tonumber(v[25]),
     attempts = tonumber(v[26]), started = tonumber(v[27]), cancel = tonumber(v[28]),
+    seen = v[29], seen_held = v[30],
   }
 end
 

@@ -166,9 +166,12 @@ local function end_limits(now, limit)
   for _, name in ipairs(up_to('ends', now, limit)) do
     call('ZREM', P .. 'ends', name)
     call('HDEL', limits_key(name), name)
+    set_reached(now, name, false)
     let_begin(name)
   end
 end
+
+local save_arrival  -- _passage.lua
 
 -- Make up to `limit` moves of each kind that time has brought: four lists of task ids.
 local function move_due(now, limit)
@@ -181,6 +184,8 @@ local function move_due(now, limit)
         unstand(message)
         stand(now, message)
         save_standing(message)
+        -- Until its ETA it waited for nobody.
+        if index == 'later' then save_arrival(now, message) end
         -- Nothing but the end of its boost, or a missed budget of vip, leaves a message in its stand.
         local list = index == 'later' and woken
           or before == message.stand and (ends > 0 and ends <= now and boost_ended or missed)
@@ -200,8 +205,12 @@ local function counted(message)
   return names
 end
 
-local function begin_running(message)
-  for _, name in ipairs(counted(message)) do call('HINCRBY', P .. 'running', name, 1) end
+-- `mosts` are the limits that are in force, of these names at least.
+local function begin_running(now, message, mosts)
+  for _, name in ipairs(counted(message)) do
+    local running = call('HINCRBY', P .. 'running', name, 1)
+    if mosts[name] and running >= mosts[name] then set_reached(now, name, true) end
+  end
 end
 
 -- Whoever is idle knows nothing of the limits that the end of an attempt has opened, nor of slots that batch may have
@@ -217,14 +226,15 @@ local function ring_opened(message, running)
   if batch or next(opened) then ring_under(opened, batch and message.model or nil) end
 end
 
-local function end_lease(message)
+local function end_lease(now, message)
   call('ZREM', P .. 'leases', message.tag)
   call('HDEL', message_key(message.tag), 'holder')
-  local running = {}
-  for _, name in ipairs(counted(message)) do
+  local names, running = counted(message), {}
+  for _, name in ipairs(names) do
     running[name] = call('HINCRBY', P .. 'running', name, -1)
     if running[name] <= 0 then call('HDEL', P .. 'running', name) end
   end
+  if call('EXISTS', P .. 'held') == 1 then let_go(now, names, running) end
   if call('EXISTS', P .. 'limits', waits_key('batch')) > 0 then ring_opened(message, running) end
   unpark(message.tenant)
 end

@@ -1,13 +1,16 @@
 -- dispatch: lease the message that runs next on a free slot.
 -- KEYS 1 group. ARGV 1 now, 2 lease ms, 3 holder, 4 how many of the places are warm (their online work comes first),
 --      5 number of places, then each place: the length of its lane's name, the lane, the model, joined by colons.
--- Result: {tag, fence, lane, model, task, lease until, arrival, payload}; or, if nothing may run, the ms after which to
---         look again should no bell ring, -1 if nothing waits.
+-- Result: {tag, fence, lane, model, task, lease until, arrival, payload, passage}; or, if nothing may run, the ms after which to
+--         look again should no bell ring, -1 if nothing waits. The passage is what it met while it waited (passage.py).
 -- Atomic: a message is leased to exactly one holder, and limits hold. O(places + log n); moves, and tenants and expired
 -- messages passed over, are bounded. What has expired is left to reap, which tells of it.
 assert(#ARGV == 5 + ARGV[5], 'dispatch takes as many places as it is told')
 local now, lease_ms, warm = clock(), number_at(2, 0, C.LONGEST_MS), number_at(4, 0, tonumber(ARGV[5]))
-local limited, capped = call('EXISTS', P .. 'limits') == 1, call('EXISTS', P .. 'caps') == 1
+-- One look where nothing is limited and nothing ever was.
+local held = call('EXISTS', P .. 'limits', P .. 'caps', P .. 'held') > 0
+local limited = held and call('EXISTS', P .. 'limits') == 1
+local capped = held and call('EXISTS', P .. 'caps') == 1
 if limited or capped then end_limits(now, C.DUE_PER_PICK) end
 move_due(now, C.DUE_PER_PICK)
 
@@ -20,20 +23,20 @@ local passed_over, outdated = 0, false  -- whether fewer wait than was said abov
 
 -- Of these names, all of places or one of a tenant, those under which a limit lets nothing more begin. Nothing begins
 -- during a pick: each is looked up once.
-local reached = {}
+local reached, mosts = {}, {}
 
 local function look_up(names)
-  local limits, in_force, mosts = call('HMGET', limits_key(names[1]), unpack(names)), {}, {}
+  local limits, in_force = call('HMGET', limits_key(names[1]), unpack(names)), {}
   for index, name in ipairs(names) do
     local most, until_ms = string.match(limits[index] or '', '^(%d+):(%d+)$')
     reached[name] = false
     if most and (until_ms == '0' or tonumber(until_ms) > now) then
-      in_force[#in_force + 1], mosts[#mosts + 1] = name, tonumber(most)
+      in_force[#in_force + 1], mosts[name] = name, tonumber(most)
     end
   end
   if not in_force[1] then return end
   for index, running in ipairs(call('HMGET', P .. 'running', unpack(in_force))) do
-    reached[in_force[index]] = tonumber(running or 0) >= mosts[index]
+    reached[in_force[index]] = tonumber(running or 0) >= mosts[in_force[index]]
   end
 end
 
@@ -180,12 +183,15 @@ if not message then
 end
 
 local until_ms = now + lease_ms
+local counts = call('MGET', pick_keys(message))
+local passage = passage_of(now, message, counts, held)
+count_pick(message, counts)
 leave_queue(message)
 message.fence = message.fence + 1
 call('HSET', message_key(message.tag), 'state', 'leased', 'fence', message.fence, 'attempts', message.attempts + 1,
   'holder', ARGV[3], 'started', now)
 call('ZADD', P .. 'leases', until_ms, message.tag)
-begin_running(message)
+begin_running(now, message, mosts)
 -- A bell wakes one slot: whoever picks wakes the next, as long as there is work. The caller's blocking read has taken one
 -- token, of the first of its bells that had one: no bell behind the first that still has one can have lost its last.
 local picked_at = pair(message.lane, message.model)
@@ -199,4 +205,4 @@ for index = 1, ARGV[5] do
   end
 end
 return {message.tag, message.fence, message.lane, message.model, message.task, until_ms, message.arrival,
-  call('GET', body_key(message.tag))}
+  call('GET', body_key(message.tag)), passage}

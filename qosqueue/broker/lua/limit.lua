@@ -14,4 +14,5 @@ if most and length > 0 then
 else
   call('ZREM', P .. 'ends', name)
 end
+set_reached(now, name, most ~= nil and tonumber(call('HGET', P .. 'running', name) or 0) >= most)
 let_begin(name)

@@ -12,7 +12,7 @@ for _, tag in ipairs(up_to('leases', now, limit)) do
   if not message then
     drop_orphan(tag, '')
   else
-    end_lease(message)
+    end_lease(now, message)
     if message.cancel == 1 then
       forget(message)
       withdrawn[#withdrawn + 1] = message.task
@@ -21,6 +21,7 @@ for _, tag in ipairs(up_to('leases', now, limit)) do
       dead[#dead + 1] = message.task
     else
       enter_queue(now, message)
+      save_arrival(now, message)
       requeued[#requeued + 1] = message.task
       fences[#fences + 1] = message.fence
     end

@@ -12,4 +12,5 @@ message.arrival, message.attempts, message.penalty, message.in_profile = now, 0,
 call('HDEL', message_key(tag), 'claimed')
 save(message, 'expires', 'arrival', 'attempts', 'penalty', 'in_profile')
 enter_queue(now, message)
+save_arrival(now, message)
 return 1

@@ -17,10 +17,11 @@ assert((tokens == nil) == (gpu_ms == nil), 'settle takes both uses or none')
 local now, message = clock(), load_message(ARGV[2])
 if not message or message.state ~= 'leased' or message.fence ~= tonumber(ARGV[3]) then return 0 end
 if outcome == 'retry' and message.cancel == 0 and message.attempts >= message.max_attempts then return 3 end
-end_lease(message)
+end_lease(now, message)
 if (outcome == 'requeue' or outcome == 'retry') and message.cancel == 0 then
   if outcome == 'requeue' then call('HINCRBY', message_key(message.tag), 'attempts', -1) end
   enter_queue(now, message)
+  save_arrival(now, message)
   return 1
 end
 if outcome == 'dead' and message.cancel == 0 then

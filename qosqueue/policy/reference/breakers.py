@@ -13,7 +13,7 @@ from qosqueue.policy.reference.limits import Limit, breaker_limit
 class Breakers:
     """The breakers of one group; `limit` sets or lifts the limit under which a model's attempts run."""
 
-    def __init__(self, limit: Callable[[str, Limit | None], None]) -> None:
+    def __init__(self, limit: Callable[[int, str, Limit | None], None]) -> None:
         self.found: dict[str, Breaker] = {}
         self._limit = limit
 
@@ -28,7 +28,7 @@ class Breakers:
     def trip(self, now: int, name: str, for_ms: int | None) -> None:
         """Open one for so long (0: until it is reset), or reset it."""
         before = self._of(name)
-        self._put(name, SOUND if for_ms is None else rules.tripped(before, now, for_ms), before)
+        self._put(now, name, SOUND if for_ms is None else rules.tripped(before, now, for_ms), before)
 
     def opens_after_ms(self, now: int, name: str) -> int:
         """For how long the door lets nothing through."""
@@ -38,7 +38,7 @@ class Breakers:
         """The door let one in."""
         before = self._of(name)
         if before.state is State.HALF_OPEN:
-            self._put(name, replace(before, let_in=before.let_in + 1), before)
+            self.found[name] = replace(before, let_in=before.let_in + 1)
 
     def _of(self, name: str) -> Breaker:
         return self.found.get(name, SOUND)
@@ -46,20 +46,20 @@ class Breakers:
     def _look(self, now: int, name: str) -> Breaker:
         before = self._of(name)
         after = rules.looked_at(before, now)
-        self._put(name, after, before)
+        self._put(now, name, after, before)
         return after
 
     def _observe(self, now: int, name: str, served: bool) -> State:
         before = self._look(now, name)
         after = rules.served(before) if served else rules.failed(before, now)
-        self._put(name, after, before)
+        self._put(now, name, after, before)
         return after.state
 
-    def _put(self, name: str, after: Breaker, before: Breaker) -> None:
+    def _put(self, now: int, name: str, after: Breaker, before: Breaker) -> None:
         if after.state is State.CLOSED and not after.score:
             self.found.pop(name, None)
         else:
             self.found[name] = after
         if after.state is not before.state and name.startswith("m:"):
             most = rules.most_running(after)
-            self._limit(breaker_limit(name[2:]), None if most is None else Limit(most))
+            self._limit(now, breaker_limit(name[2:]), None if most is None else Limit(most))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from qosqueue.policy.ordered_set import OrderedSet
+from qosqueue.policy.reference.held import HeldTimes
 from qosqueue.policy.reference.message import Place
 
 
@@ -67,10 +68,12 @@ class Limits:
         self.limits: dict[str, Limit] = {}
         self.ends = OrderedSet()
         self.running: dict[str, int] = {}
+        self.held = HeldTimes()
 
-    def put(self, name: str, limit: Limit | None) -> None:
+    def put(self, now: int, name: str, limit: Limit | None) -> None:
         """Set the limit of a name, or lift it."""
         self.ends.remove(name)
+        self.held.set_reached(now, name, limit is not None and self.running.get(name, 0) >= limit.most)
         if limit is None:
             self.limits.pop(name, None)
             return
@@ -83,12 +86,14 @@ class Limits:
         limit = self.limits.get(name)
         return limit is not None and not 0 < limit.until <= now and self.running.get(name, 0) >= limit.most
 
-    def begin(self, place: Place, tenant: str) -> None:
+    def begin(self, now: int, place: Place, tenant: str) -> None:
         """Count an attempt."""
         for name in self._counted(place, tenant):
             self.running[name] = self.running.get(name, 0) + 1
+            if self.reached(now, name):
+                self.held.set_reached(now, name, True)
 
-    def end(self, place: Place, tenant: str) -> set[str]:
+    def end(self, now: int, place: Place, tenant: str) -> set[str]:
         """Count it no more; the names under which that was one too many, and another may begin now."""
         opened = set()
         for name in self._counted(place, tenant):
@@ -99,6 +104,8 @@ class Limits:
                 self.running.pop(name, None)
             if name in self.limits and left == self.limits[name].most - 1:
                 opened.add(name)
+            if self.held.is_reached(name) and (name not in self.limits or left < self.limits[name].most):
+                self.held.set_reached(now, name, False)
         return opened
 
     def _counted(self, place: Place, tenant: str) -> tuple[str, ...]:

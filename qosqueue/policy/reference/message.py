@@ -41,7 +41,8 @@ class Message:
     `arrival` is its ETA if it has one, and `eta` that instant until it has come, else 0; `expires` 0: never;
     `budget_ms` 0: no deadline; `predicted_ms` is what the sender said, `cost_ms` the same corrected by the tenant's
     bias; `penalty` None: not yet decided (it is when the message first joins the order), `claimed` what its
-    organisation claimed before it then; `boost` is a priority that counts until `boost_until`.
+    organisation claimed before it then; `boost` is a priority that counts until `boost_until`; the two `seen` are the
+    readings of when it began to wait (passage.py).
     """
 
     tag: str
@@ -76,6 +77,8 @@ class Message:
     holder: str | None = None
     started: int = 0
     cancel: bool = False
+    seen: tuple[int, ...] = ()
+    seen_held: tuple[int, ...] = ()
 
     @property
     def row(self) -> Row:
@@ -96,7 +99,8 @@ Row = tuple[Stand, str, str]
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a holder gets with a lease. `fence` is the number that its settle must show."""
+    """What a holder gets with a lease. `fence` is the number that its settle must show, `passage` what the message met
+    while it waited (passage.py)."""
 
     tag: str
     fence: int
@@ -106,6 +110,7 @@ class Delivery:
     lease_until: int
     arrival: int
     payload: str
+    passage: str = ""
 
 
 @dataclass(frozen=True)

@@ -56,17 +56,21 @@ class ReferenceQueue:
         max_attempts: int,
         payload: str,
         admitted: bool = False,
+        fence: int | None = None,
     ) -> int:
         """Queue one message: 1, 0 if the tag is known, -1 if it must be `admitted` and its task was not.
 
-        `cost_ms` 0: the sender does not know.
+        `cost_ms` 0: the sender does not know. With a `fence` it is the only message of its task (0 if the task is
+        known), and its attempts go on from that fence.
         """
         _checked(priority=(priority, 0, 9), max_attempts=(max_attempts, 1, order.LONGEST_MS))
         figures = {"budget_ms": budget_ms, "cost_ms": cost_ms, "delay_ms": delay_ms, "ttl_ms": ttl_ms}
         _checked(**{name: (value, 0, order.LONGEST_MS) for name, value in figures.items()})
+        if fence is not None:
+            _checked(fence=(fence, 0, order.LONGEST_MS))
         if admitted and task not in self.door.holds:
             return -1
-        if tag in self.messages:
+        if tag in self.messages or (fence is not None and self.tasks.get(task, "") in self.messages):
             return 0
         self.standing.number += 1
         arrival = now + delay_ms
@@ -89,10 +93,11 @@ class ReferenceQueue:
             expires=arrival + ttl_ms if ttl_ms > 0 else 0,
             max_attempts=max_attempts,
             payload=payload,
+            fence=fence or 0,
         )
         self.messages[tag] = message
         self.tasks[task] = tag
-        self.standing.enter(now, message)
+        self._enter(now, message)
         return 1
 
     def dispatch(
@@ -108,6 +113,8 @@ class ReferenceQueue:
             for place in places:
                 self.standing.bells.pop(place, None)
             return Nothing(pick.retry_after_ms(places))
+        passage = self.standing.passages.passage_of(now, message)
+        self.standing.passages.count_pick(message)
         self.standing.leave(message)
         message.state = State.LEASED
         message.fence += 1
@@ -115,7 +122,7 @@ class ReferenceQueue:
         message.holder = holder
         message.started = now
         self.leases.add(message.tag, now + lease_ms)
-        self.standing.limits.begin((message.lane, message.model), message.tenant)
+        self.standing.limits.begin(now, (message.lane, message.model), message.tenant)
         self.standing.wake_next(places, (message.lane, message.model))
         return Delivery(
             tag=message.tag,
@@ -126,6 +133,7 @@ class ReferenceQueue:
             lease_until=now + lease_ms,
             arrival=message.arrival,
             payload=message.payload,
+            passage=passage,
         )
 
     def renew(self, now: int, *, lease_ms: int, leases: Iterable[tuple[str, int]]) -> list[int]:
@@ -149,10 +157,10 @@ class ReferenceQueue:
             return 0
         if outcome == "retry" and not message.cancel and message.attempts >= message.max_attempts:
             return 3
-        self._leave_lease(message)
+        self._leave_lease(now, message)
         if outcome in ("requeue", "retry") and not message.cancel:
             message.attempts -= outcome == "requeue"
-            self.standing.enter(now, message)
+            self._enter(now, message)
             return 1
         if outcome == "dead" and not message.cancel:
             self._bury(now, message)
@@ -233,7 +241,7 @@ class ReferenceQueue:
         message.arrival = now
         message.attempts = 0
         message.penalty, message.in_profile, message.claimed = None, False, None
-        self.standing.enter(now, message)
+        self._enter(now, message)
         return 1
 
     def discard(self, *, tag: str) -> int:
@@ -251,7 +259,7 @@ class ReferenceQueue:
         requeued, dead, withdrawn, fences = [], [], [], []
         for tag in self.leases.up_to(now, limit):
             message = self.messages[tag]
-            self._leave_lease(message)
+            self._leave_lease(now, message)
             if message.cancel:
                 self._forget(message)
                 withdrawn.append(message.task)
@@ -259,7 +267,7 @@ class ReferenceQueue:
                 self._bury(now, message)
                 dead.append(message.task)
             else:
-                self.standing.enter(now, message)
+                self._enter(now, message)
                 requeued.append(message.task)
                 fences.append(message.fence)
         expired = [self.messages[tag] for tag in self.standing.expiry.up_to(now, limit)]
@@ -285,7 +293,7 @@ class ReferenceQueue:
     def limit(self, now: int, *, name: str, most: int | None, for_ms: int = 0) -> None:
         """Let at most `most` attempts run under a name (see limits.py), for so long (0: for good); None lifts it."""
         _checked(most=(most or 0, 0, order.LONGEST_MS), for_ms=(for_ms, 0, order.LONGEST_MS))
-        self.standing.limit(name, None if most is None else Limit(most, now + for_ms if for_ms else 0))
+        self.standing.limit(now, name, None if most is None else Limit(most, now + for_ms if for_ms else 0))
 
     def admit(self, now: int, *, request: str, quotas: Sequence[Quota]) -> Verdict:
         """Take what a request needs of all its quotas, or nothing of any."""
@@ -369,10 +377,15 @@ class ReferenceQueue:
         self.leases.add(tag, until)
         return 2 if message.cancel else 1
 
-    def _leave_lease(self, message: Message) -> None:
+    def _enter(self, now: int, message: Message) -> None:
+        """It begins to wait."""
+        self.standing.enter(now, message)
+        self.standing.passages.note_arrival(now, message)
+
+    def _leave_lease(self, now: int, message: Message) -> None:
         self.leases.remove(message.tag)
         message.holder = None
-        self.standing.end(message)
+        self.standing.end(now, message)
 
     def _drop(self, message: Message) -> None:
         """It leaves the queue without service: its contract pays nothing for it."""

@@ -15,6 +15,7 @@ from qosqueue.policy.ordered_set import OrderedSet
 from qosqueue.policy.reference.claims import Claims
 from qosqueue.policy.reference.limits import Limit, Limits, model_limit, names_of
 from qosqueue.policy.reference.message import Aged, Message, Place, Stand, State
+from qosqueue.policy.reference.passage import Passages
 from qosqueue.policy.reference.rows import Rows
 
 NO_TERMS = PoolTerms()
@@ -27,6 +28,7 @@ class Standing:
         self.rows = Rows()
         self.claims = Claims()
         self.limits = Limits()
+        self.passages = Passages(self.rows, self.limits)
         self.pools: dict[str, PoolTerms] = {}
         self.credit: dict[str, int] = {}
         self.bells: dict[Place, int] = {}
@@ -66,15 +68,18 @@ class Standing:
     def move_due(self, now: int, limit: int) -> Aged:
         """Make up to `limit` moves of each kind: limits that end, ETA reached, and the rest."""
         for name in self.limits.ends.up_to(now, limit):
-            self.limit(name, None)
+            self.limit(now, name, None)
         woken: list[str] = []
         joined: list[str] = []
         relegated: list[str] = []
         boost_ended: list[str] = []
         missed: list[str] = []
         for tag in self.later.up_to(now, limit):
-            self._restand(now, self.messages[tag])
-            woken.append(self.messages[tag].task)
+            message = self.messages[tag]
+            self._restand(now, message)
+            # Until its ETA it waited for nobody.
+            self.passages.note_arrival(now, message)
+            woken.append(message.task)
         for tag in self.due.up_to(now, limit):
             message = self.messages[tag]
             before, ends = message.stand, message.boost_until
@@ -86,18 +91,18 @@ class Standing:
                 (boost_ended if ends and ends <= now else missed).append(message.task)
         return Aged(tuple(woken), tuple(joined), tuple(relegated), tuple(boost_ended), tuple(missed))
 
-    def limit(self, name: str, limit: Limit | None) -> None:
+    def limit(self, now: int, name: str, limit: Limit | None) -> None:
         """Set or lift a limit, and let be picked what it held back."""
-        self.limits.put(name, limit)
+        self.limits.put(now, name, limit)
         if name.startswith("t:"):
             self.unpark(name[2:])
         else:
             self.ring_under({name})
 
-    def end(self, message: Message) -> None:
+    def end(self, now: int, message: Message) -> None:
         """One attempt at a message runs no more. Whoever is idle knows nothing of the limits that it has opened, nor of
         slots that batch may have again: wake one slot wherever that lets something begin."""
-        opened = self.limits.end((message.lane, message.model), message.tenant)
+        opened = self.limits.end(now, (message.lane, message.model), message.tenant)
         terms = self.terms(message.model)
         left = terms.slots - self.limits.running.get(model_limit(message.model), 0)
         self.ring_under(opened, message.model if terms.slots and left == terms.spare + 1 else None)

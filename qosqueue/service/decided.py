@@ -1,0 +1,65 @@
+"""Which facts of a decision are kept? Those that it went by, and that explain.py can tell later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qosqueue.policy.profile import Profile
+from qosqueue.policy.reference.passage import Passage
+from qosqueue.service.requests import Admitted
+from qosqueue.store.clock import now_ms
+from qosqueue.store.decisions import Decision, DecisionKind
+
+
+def admitted(by: Admitted, at_ms: int) -> Decision:
+    """The request was let in: its profile, and what it was judged by."""
+    facts = profile_facts(by.profile) | {"judged": by.judged, "detours": list(by.detours)}
+    return Decision(
+        DecisionKind.ADMITTED, at_ms, {name: value for name, value in facts.items() if value not in ({}, [])}
+    )
+
+
+def dispatched(fence: int, worker: str, passage: str) -> Decision:
+    """An attempt began: which one, on which replica's worker, and what it met until then. Zeros are left out."""
+    met = Passage.from_text(passage)
+    told = {} if met is None else {name: value for name, value in vars(met).items() if value}
+    return Decision(DecisionKind.DISPATCHED, now_ms(), {"fence": fence, "worker": worker, "met": told})
+
+
+def lease_lost(fence: int) -> Decision:
+    """An attempt's worker was lost, and the request waits again."""
+    return Decision(DecisionKind.LEASE_LOST, now_ms(), {"fence": fence})
+
+
+def retried() -> Decision:
+    """An attempt failed before anybody had heard of it, and there is another one."""
+    return Decision(
+        DecisionKind.RETRIED, now_ms(), {"why": "the engine failed before anything was heard of its answer"}
+    )
+
+
+def queued_again(why: str) -> Decision:
+    """The queue knew nothing of a request that is on record as open."""
+    return Decision(DecisionKind.QUEUED_AGAIN, now_ms(), {"why": why})
+
+
+def reranked(given: dict[str, Any]) -> Decision:
+    """An operator moved it. Who did is in the audit trail."""
+    return Decision(DecisionKind.RERANKED, now_ms(), given)
+
+
+def profile_facts(profile: Profile) -> dict[str, Any]:
+    """The profile as the record keeps it; lengths of time in ms."""
+    return {
+        "tier": profile.tier,
+        "weight_class": profile.weight_class,
+        "latency_class": profile.latency_class,
+        "task_type": profile.task_type,
+        "priority": profile.priority,
+        "lane": profile.routing_key,
+        "budget_ms": profile.latency_budget_ms,
+        "ttl_ms": profile.ttl_ms,
+        "cost_tokens": profile.cost_tokens,
+        "cost_ms": profile.cost_ms,
+        "max_attempts": profile.max_attempts,
+    }
