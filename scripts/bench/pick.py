@@ -116,7 +116,7 @@ class DeepQueue:
             who = (f"tag-{number}", f"task-{number}", lane, _name(model), tenant, tenant)
             how = (PRIORITY_RANGES[tier].first, 0, budget_ms, cost_ms, 0, TTL_MS, ATTEMPTS)
             pipe.execute_command(  # type: ignore[no-untyped-call]
-                *self._scripts.command("submit", *who, *how, PAYLOAD, "")
+                *self._scripts.command("submit", *who, *how, PAYLOAD, 0, "")
             )
             if number % BATCH == BATCH - 1:
                 pipe.execute()
