@@ -1,8 +1,9 @@
 -- submit: put one message into the order.
 -- KEYS 1 group. ARGV 1 now, 2 tag, 3 task id, 4 lane, 5 model, 6 tenant, 7 organisation, 8 priority 0-9, 9 batch (1) or
 --      not (0), 10 start budget ms (0: no deadline), 11 predicted cost in ms of a slot (0: unknown), 12 delay ms until
---      it may run, 13 ttl ms from then (0: never expires), 14 attempts allowed, 15 payload, 16 admitted (1: only if admit has let its task in), 17 the
---      fence that its attempts go on from, for a message that must be the only one of its task ('': it need not be).
+--      it may run, 13 ttl ms from then (0: never expires), 14 attempts allowed, 15 payload, 16 admitted (1: only if
+--      admit has let its task in), 17 the fence that its attempts go on from, for a message that must be the only one of
+--      its task ('': it need not be).
 -- Result: 1, 0 if the tag is already known (or the task of one that must be the only one), -1 if it was not let in.
 -- Atomic: a message is either whole in the queue, with its bell rung, or not there at all.
 assert(#ARGV == 17, 'submit takes 17 arguments')
@@ -12,11 +13,12 @@ local predicted, delay, ttl = number_at(11, 0, C.LONGEST_MS), number_at(12, 0, C
 number_at(14, 1, C.LONGEST_MS)
 local fence = number_at(17, 0, C.LONGEST_MS, true)
 if number_at(16, 0, 1) == 1 and not call('ZSCORE', P .. 'holds', ARGV[3]) then return -1 end
-if call('EXISTS', message_key(tag)) == 1 then return 0 end
 if fence then
   local known = call('HGET', P .. 'tasks', ARGV[3])
   if known and call('EXISTS', message_key(known)) == 1 then return 0 end
 end
+-- Its body is there exactly as long as a message is.
+if not call('SET', body_key(tag), ARGV[15], 'NX') then return 0 end
 local tenant, model, arrival = ARGV[6], ARGV[5], now + delay
 local cost
 if predicted == 0 then
@@ -34,7 +36,6 @@ local message = {
   number = call('INCR', P .. 'number') % C.SAME_MS, expires = ttl > 0 and arrival + ttl or 0,
   penalty = '', in_profile = 0, claimed = false, boost_until = 0, score = 0, fence = fence or 0,
 }
-call('SET', body_key(tag), ARGV[15])
 call('HSET', P .. 'tasks', message.task, tag)
 join_queue(now, message)
 note_arrival(now, message)
