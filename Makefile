@@ -19,7 +19,7 @@ PACKAGES := qosqueue qosqueue_workers qosqueue_web qosqueue_migrations
 METADATA := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up doctor test test-redis test-differential test-celery lint format types bench bench-all rivals constraints clean
+.PHONY: help venv demo up doctor test test-redis test-differential test-celery lint format types bench bench-all batch-memory rivals constraints clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -69,6 +69,9 @@ bench: $(VENV)/.bench ## Run one benchmark: make -s bench NAME=queue ARGS="..."
 
 bench-all: $(VENV)/.bench ## Run all benchmarks and write docs/results.md (ARGS="--quick --only flood,overload")
 	@$(BIN)/python -m scripts.bench.all $(ARGS)
+
+batch-memory: $(VENV)/.run ## Run a batch of 50,000 lines and print the peak memory of each process (ARGS="--lines 5000")
+	@$(BIN)/python -m scripts.batch_memory $(ARGS)
 
 rivals: $(VENV)/.run ## Install other task queues, to measure beside ours (bench NAME=queue)
 	@$(PIP) install --quiet --only-binary=:all: -c constraints.txt -e ".[rivals]" >&2

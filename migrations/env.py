@@ -6,16 +6,14 @@ from alembic import context
 from sqlalchemy import Connection
 
 from qosqueue.settings import load_settings
+from qosqueue.store.bulk_tables import ALL_TABLES
 from qosqueue.store.session import open_store
-from qosqueue.store.tables import Base
 
 
 def run(connection: Connection) -> None:
     """Run what the command asks for; the transaction belongs to the connection's owner."""
     # SQLite can undo a change of tables too; Alembic believes that it cannot.
-    context.configure(
-        connection=connection, target_metadata=Base.metadata, render_as_batch=True, transactional_ddl=True
-    )
+    context.configure(connection=connection, target_metadata=ALL_TABLES, render_as_batch=True, transactional_ddl=True)
     with context.begin_transaction():
         context.run_migrations()
 

@@ -23,6 +23,7 @@ from qosqueue.commands import (
     usage,
     user,
     watchdog,
+    webhook,
     worker,
 )
 from qosqueue.errors import QosqueueError
@@ -50,6 +51,7 @@ for name, group in (
     ("breaker", breaker.app),
     ("worker", worker.app),
     ("watchdog", watchdog.app),
+    ("webhook", webhook.app),
     ("audit", audit.app),
 ):
     app.add_typer(group, name=name)

@@ -61,6 +61,20 @@ class Settings(BaseSettings):
         default=100_000, ge=1, le=10_000_000, description="requests of one tier that may wait; more are refused"
     )
     max_body_bytes: int = Field(default=1_048_576, ge=1024, description="largest body of a request, in bytes")
+    files: Path | None = Field(default=None, description="folder of tenants' files; none: `files` in the state folder")
+    max_file_bytes: int = Field(default=200_000_000, ge=1024, description="largest file that is taken, in bytes")
+    max_tenant_file_bytes: int = Field(
+        default=10_000_000_000, ge=1024, description="what all files of a tenant may come to, in bytes"
+    )
+    file_days: int = Field(
+        default=30, ge=1, le=3_650, description="days for which a file is kept, if its tenant names no other time"
+    )
+    batch_window: int = Field(
+        default=500, ge=1, le=10_000, description="lines of one batch that are in the queue at once"
+    )
+    webhook_private_networks: bool = Field(
+        default=False, description="for development: webhooks may go to private addresses, and over http"
+    )
     default_model: str = Field(
         default="smollm2",
         description="`/readyz` is green when a replica of it is ready; the snippets of `up` ask for it",
@@ -71,6 +85,10 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="least severe level that is logged"
     )
+
+    def files_folder(self) -> Path:
+        """Where tenants' files are."""
+        return (self.files or self.home / "files").absolute()
 
     def sql_url(self) -> str:
         """SQLAlchemy URL of the record."""

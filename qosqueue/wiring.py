@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import redis
 
@@ -17,15 +18,20 @@ from qosqueue.service.admission import Admission
 from qosqueue.service.agreements import Agreements
 from qosqueue.service.attempts import Attempts
 from qosqueue.service.audit import Audit
+from qosqueue.service.batch_feed import BatchFeed
+from qosqueue.service.batches import Batches
 from qosqueue.service.breakers import Breakers
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.dead_letters import DeadLetters
 from qosqueue.service.explain import Explanations
+from qosqueue.service.files import Files
 from qosqueue.service.finished import FinishedRequests
+from qosqueue.service.home_keys import webhook_key
 from qosqueue.service.idempotency import Idempotency
 from qosqueue.service.jobs import Jobs
 from qosqueue.service.learning import Learning
 from qosqueue.service.limits import Limits
+from qosqueue.service.line_jobs import LineJobs
 from qosqueue.service.online import Online
 from qosqueue.service.policies import Policies
 from qosqueue.service.pools import Pools
@@ -38,11 +44,17 @@ from qosqueue.service.user_tokens import UserTokens
 from qosqueue.service.users import Users
 from qosqueue.service.waiting import WaitingView
 from qosqueue.service.watchdog import Watchdog
+from qosqueue.service.webhook_events import WebhookEvents
+from qosqueue.service.webhook_sending import WebhookSending
+from qosqueue.service.webhooks import Webhooks
 from qosqueue.service.withdrawals import Withdrawals
 from qosqueue.settings import Settings
+from qosqueue.store.batch_record import BatchRecord
 from qosqueue.store.decisions import Decisions
+from qosqueue.store.file_record import FileRecord
 from qosqueue.store.idempotency_record import IdempotencyRecord
 from qosqueue.store.job_record import JobRecord
+from qosqueue.store.line_record import LineRecord
 from qosqueue.store.session import Store, open_store
 from qosqueue.store.usage import UsageRecord
 
@@ -76,6 +88,12 @@ class Services:
     watchdog: Watchdog
     explanations: Explanations
     usage: UsageRecord
+    files: Files
+    batches: Batches
+    batch_feed: BatchFeed
+    webhooks: Webhooks
+    webhook_events: WebhookEvents
+    webhook_sending: WebhookSending
 
     def close(self) -> None:
         """Stop the process's threads, after what they still have to write, and close its connections."""
@@ -109,6 +127,20 @@ def build(settings: Settings) -> Services:
     finished = FinishedRequests(record, unrecorded.keep)
     reconciler = Reconciler(scripts, record, publisher, lease_ms=settings.lease_ms)
     pools = Pools(scripts, replicas)
+    webhooks = Webhooks(store, partial(webhook_key, settings.home), private_allowed=settings.webhook_private_networks)
+    jobs = Jobs(admission, record, publisher, scripts, store, webhooks.hears_of_jobs)
+    file_record, batch_record, line_record = FileRecord(store), BatchRecord(store), LineRecord(store)
+    files, events = Files(file_record, settings.files_folder(), keep_days=settings.file_days), WebhookEvents(store)
+    line_jobs = LineJobs(
+        files=files,
+        record=batch_record,
+        lines=line_record,
+        jobs=record,
+        accounts=accounts,
+        admission=admission,
+        publisher=publisher,
+        window=settings.batch_window,
+    )
     reader = ReplyReader(lambda: connect(settings), settings.group)
     return Services(
         settings=settings,
@@ -124,7 +156,7 @@ def build(settings: Settings) -> Services:
         policies=Policies(store, tell=tell),
         admission=admission,
         idempotency=Idempotency(IdempotencyRecord(store)),
-        jobs=Jobs(admission, record, publisher, scripts, store),
+        jobs=jobs,
         online=Online(admission, publisher, reader, queues, scripts, finished, Withdrawals(scripts)),
         queues=queues,
         replicas=replicas,
@@ -138,4 +170,20 @@ def build(settings: Settings) -> Services:
         ),
         explanations=Explanations(record, Decisions(store), WaitingView(scripts, replicas)),
         usage=UsageRecord(store),
+        files=files,
+        batches=Batches(batch_record),
+        batch_feed=BatchFeed(
+            files=files,
+            file_record=file_record,
+            record=batch_record,
+            lines=line_record,
+            line_jobs=line_jobs,
+            jobs=jobs,
+            catalog=catalog,
+            events=events,
+            most_line_bytes=settings.max_body_bytes,
+        ),
+        webhooks=webhooks,
+        webhook_events=events,
+        webhook_sending=WebhookSending(store, webhooks, private_allowed=settings.webhook_private_networks),
     )

@@ -16,7 +16,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from qosqueue import __version__
 from qosqueue.service.body_faults import refusal_of_validation
-from qosqueue.service.session_key import session_key
+from qosqueue.service.home_keys import session_key
 from qosqueue.settings import load_settings
 from qosqueue.telemetry.logs import log_to_stderr
 from qosqueue.wiring import Services, build
@@ -26,14 +26,17 @@ from qosqueue_web.admin_api import make_admin_api
 from qosqueue_web.api import errors, headers
 from qosqueue_web.api.answers import ErrorBody
 from qosqueue_web.api.auth import tenants_only
+from qosqueue_web.api.batches import add_batches
 from qosqueue_web.api.completions import add_completions
 from qosqueue_web.api.embeddings import add_embeddings
+from qosqueue_web.api.files import add_files
 from qosqueue_web.api.health import add_health
 from qosqueue_web.api.idempotent import once
 from qosqueue_web.api.jobs import add_jobs
 from qosqueue_web.api.models import add_models
 from qosqueue_web.api.responses import add_responses
 from qosqueue_web.api.strict_json import StrictRequest
+from qosqueue_web.api.webhook_endpoints import add_webhook_endpoints
 from qosqueue_web.fast_road import FastRoad
 
 if TYPE_CHECKING:
@@ -128,6 +131,9 @@ def _add_api(app: OpenAPI, services: Services) -> None:
     add_responses(tenants, services)
     add_models(tenants, services)
     add_jobs(tenants, services)
+    add_files(tenants, services)
+    add_batches(tenants, services)
+    add_webhook_endpoints(tenants, services)
     app.register_api(public)
     app.register_api(tenants)
     document = app.api_doc

@@ -21,6 +21,7 @@ from qosqueue.policy.terms import SYSTEM_LANE
 from qosqueue.settings import load_settings
 from qosqueue.telemetry.logs import log_to_stderr
 from qosqueue.wiring import build
+from qosqueue_workers import bulk
 from qosqueue_workers.watchdog import register_tasks, schedule
 
 BEAT_STOPS_WITHIN_S = 3.0
@@ -76,7 +77,7 @@ def main() -> int:
     except QosqueueError as error:
         print(f"qosqueue: {error}", file=sys.stderr)
         return 1
-    app = make_celery(settings, beat_schedule=schedule(settings), redbeat_lock_timeout=LOCK_S)
+    app = make_celery(settings, beat_schedule=schedule(settings) | bulk.schedule(settings), redbeat_lock_timeout=LOCK_S)
     register_tasks(app, services.watchdog)
     beat = Beat(app, max_interval_s=min(1.0, settings.sweep_ms / 1000))
     worker = Worker(

@@ -16,7 +16,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from qosqueue.broker.address import client_url, kombu_url
 from qosqueue.broker.celery_side import CelerySide
 from qosqueue.broker.leases import LeaseTable
-from qosqueue.policy.terms import LANES, SYSTEM_LANE
+from qosqueue.policy.terms import BULK_LANE, LANES, SYSTEM_LANE
 from qosqueue.settings import Settings
 
 INFER_TASK = "qosqueue.infer"
@@ -96,7 +96,7 @@ def _qos(settings: Settings, lease_table: LeaseTable | None) -> dict[str, Any]:
         "broker_url": kombu_url(settings).replace(*SOCKET_SCHEMES, 1),
         "broker_transport": TRANSPORT,
         "broker_transport_options": options,
-        "task_queues": [_queue(lane) for lane in (*LANES, SYSTEM_LANE)],
+        "task_queues": [_queue(lane) for lane in (*LANES, SYSTEM_LANE, BULK_LANE)],
     }
 
 
@@ -104,7 +104,7 @@ def _fifo(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": kombu_url(settings),
         "broker_transport_options": {**_connection(), "visibility_timeout": 3600},
-        "task_queues": [_queue(FIFO_QUEUE), _queue(SYSTEM_LANE)],
+        "task_queues": [_queue(FIFO_QUEUE), _queue(SYSTEM_LANE), _queue(BULK_LANE)],
     }
 
 

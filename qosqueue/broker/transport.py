@@ -40,12 +40,12 @@ from qosqueue.broker.submission import submit_message
 from qosqueue.broker.sweep import sweep
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.reference.message import Delivery, Nothing, Place
-from qosqueue.policy.terms import LANES, SYSTEM_LANE
+from qosqueue.policy.terms import BULK_LANE, LANES, SYSTEM_LANE
 
 PURGE_AT_ONCE = 1000
 GONE = 1
 REPLIES = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-OUR_LANES = frozenset((*LANES, SYSTEM_LANE))
+OUR_LANES = frozenset((*LANES, SYSTEM_LANE, BULK_LANE))
 
 log = structlog.get_logger(__name__)
 

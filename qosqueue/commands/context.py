@@ -18,10 +18,12 @@ from qosqueue.service.accounts import Accounts
 from qosqueue.service.agreements import Agreements
 from qosqueue.service.audit import Audit
 from qosqueue.service.catalog import Catalog
+from qosqueue.service.home_keys import webhook_key
 from qosqueue.service.policies import Policies
 from qosqueue.service.shares import Shares
 from qosqueue.service.user_tokens import UserTokens
 from qosqueue.service.users import Users
+from qosqueue.service.webhooks import Webhooks
 from qosqueue.settings import Settings, load_settings
 from qosqueue.store.records import Tenant
 from qosqueue.store.schema import is_current, sqlite_file
@@ -43,6 +45,7 @@ class RecordServices:
     audit: Audit
     agreements: Agreements
     policies: Policies
+    webhooks: Webhooks
 
 
 @contextmanager
@@ -69,6 +72,7 @@ def open_services(*, raise_invalid: bool = False) -> Iterator[RecordServices]:
                 Audit(store),
                 Agreements(store),
                 Policies(store, tell=tell),
+                Webhooks(store, partial(webhook_key, settings.home), private_allowed=settings.webhook_private_networks),
             )
         finally:
             store.close()

@@ -68,6 +68,11 @@ def beat_part(settings: Settings) -> Part:
     return _python_part("beat", ["-m", "qosqueue_workers.beat"], settings)
 
 
+def bulk_part(settings: Settings) -> Part:
+    """Feeds batches and sends webhooks."""
+    return _python_part("bulk", ["-m", "qosqueue_workers.bulk"], settings)
+
+
 def web_part(settings: Settings, listener: socket.socket) -> Part:
     """The web server on a socket that listens already. One process: its threads share one event follower."""
     log = settings.home / "logs" / "web.log"

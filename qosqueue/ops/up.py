@@ -16,7 +16,7 @@ from qosqueue.ops import announce, first_run, home_lock, parts, private
 from qosqueue.ops.signals import Signals
 from qosqueue.ops.supervise import StartFailed, Supervisor
 from qosqueue.service.accounts import Accounts
-from qosqueue.service.session_key import session_key
+from qosqueue.service.home_keys import session_key, webhook_key
 from qosqueue.settings import Settings
 from qosqueue.store.schema import upgrade
 from qosqueue.store.session import open_store
@@ -64,6 +64,7 @@ def run(settings: Settings, *, demo_data: bool = True, as_json: bool = False) ->
 def _prepare(settings: Settings) -> None:
     upgrade(settings.sql_url())
     session_key(settings.home)
+    webhook_key(settings.home)
     store = open_store(settings.sql_url())
     try:
         first_run.ensure_model(store)
@@ -89,6 +90,7 @@ def _start_parts(settings: Settings, supervisor: Supervisor, signals: Signals, l
         raise StartFailed(f"the broker at QOSQUEUE_REDIS_URL does not answer: {found}")
     supervisor.start(parts.worker_part(settings))
     supervisor.start(parts.beat_part(settings))
+    supervisor.start(parts.bulk_part(settings))
     supervisor.start(parts.web_part(settings, listener))
     until("the system", _readyz_fault)
     if signals.wait(0):

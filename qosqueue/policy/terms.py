@@ -118,3 +118,5 @@ def lane_name(tier: Tier, weight: WeightClass) -> str:
 
 LANES = tuple(lane_name(tier, weight) for tier in TIERS for weight in WEIGHT_CLASSES)
 SYSTEM_LANE = "system"
+# Errands of the service itself that take their time: feeding batches, sending webhooks.
+BULK_LANE = "bulk"

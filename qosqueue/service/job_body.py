@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ValidationInfo, ValidatorFunctionWrapHandler, field_validator
+from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 
 from qosqueue.service.answers import CHAT
 from qosqueue.service.bodies import Asked, AskedTier, BudgetMs, ChatBody, DeadlineMs, Metadata, Strict
@@ -24,6 +24,9 @@ class JobBody(Strict):
     latency_budget_ms: BudgetMs | None = None
     deadline_ms: DeadlineMs | None = None
     metadata: Metadata | None = None
+    webhook: str | None = Field(
+        default=None, max_length=2048, description="the id or URL of a webhook endpoint, told when the job has ended"
+    )
 
     @field_validator("body", mode="wrap")
     @classmethod

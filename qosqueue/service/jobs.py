@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import redis
 import structlog
@@ -29,11 +30,22 @@ LAST_LOOK_S = 0.25
 log = structlog.get_logger(__name__)
 
 
+def nobody_hears(_tenant_id: str) -> bool:
+    """No webhook is there."""
+    return False
+
+
 class Jobs:
     """Asynchronous requests. The row is committed before the message is queued: what was accepted is never lost."""
 
     def __init__(
-        self, admission: Admission, record: JobRecord, publisher: Publisher, scripts: Scripts, store: Store
+        self,
+        admission: Admission,
+        record: JobRecord,
+        publisher: Publisher,
+        scripts: Scripts,
+        store: Store,
+        hears_of_jobs: Callable[[str], bool] = nobody_hears,
     ) -> None:
         self._admission = admission
         self._detours = Detours(admission)
@@ -41,6 +53,7 @@ class Jobs:
         self._publisher = publisher
         self._scripts = scripts
         self._store = store
+        self._hears_of_jobs = hears_of_jobs
 
     def submit(self, tenant: Tenant, request: JobRequest) -> Job | Refusal:
         """Record and queue one job; of an id that is there already, that job.
@@ -58,7 +71,12 @@ class Jobs:
         request = plan.request
         row = new_row(job_id, tenant, request, admitted.profile, status=JobStatus.ACCEPTED)
         try:
-            self._record.insert([row], {job_id: [decided.admitted(admitted, row["created_ms"])]})
+            told = request.webhook is not None or self._hears_of_jobs(tenant.id)
+            self._record.insert(
+                [row],
+                {job_id: [decided.admitted(admitted, row["created_ms"])]},
+                [{"job_id": job_id, "endpoint_id": request.webhook}] if told else (),
+            )
         except IntegrityError:
             # The same, in the same instant: what is held under the id is that job's.
             return self.get(tenant.id, job_id)
@@ -120,7 +138,7 @@ class Jobs:
         """Take a job back. A running one is told to stop and is final shortly after; a final one stays as it is."""
         job = self.get(tenant_id, job_id)
         if job.status not in TERMINAL:
-            self._withdraw(job_id)
+            self.withdraw(job_id)
         return self.get(tenant_id, job_id)
 
     def cancel_any(self, job_id: str, actor: str) -> Job:
@@ -149,7 +167,8 @@ class Jobs:
                 raise NotFound(f"No job {before!r}.")
         return self._record.newest(tenant_id=tenant_id, limit=limit, before=last_seen)
 
-    def _withdraw(self, job_id: str) -> None:
+    def withdraw(self, job_id: str) -> None:
+        """Take a job out of the queue, or tell it to stop. Raises BrokerUnavailable."""
         try:
             runs = self._scripts.withdraw(task=job_id) == 2
         except redis.RedisError as error:

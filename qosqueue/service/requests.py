@@ -30,6 +30,8 @@ class JobRequest:
     latency_budget_ms: int | None = None
     ttl_ms: int | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    # Which endpoint is to be told of the job's end, whatever it asks for.
+    webhook: str | None = None
     # Whether somebody reads the answer token by token.
     stream: bool = False
     # Whether an attempt that the engine has failed is repeated, and what was changed of what the tenant had asked for.

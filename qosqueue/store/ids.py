@@ -8,6 +8,6 @@ from typing import Literal
 RANDOM_BYTES = 12
 
 
-def new_id(prefix: Literal["ten", "key", "usr", "tok", "job"]) -> str:
+def new_id(prefix: Literal["ten", "key", "usr", "tok", "job", "file", "batch", "whe", "evt"]) -> str:
     """A fresh id: the prefix, an underscore and 24 hex characters (96 random bits)."""
     return f"{prefix}_{secrets.token_hex(RANDOM_BYTES)}"

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from qosqueue.policy.lifecycle import TERMINAL, JobEvent, JobStatus, sources, target
 from qosqueue.store import decisions
+from qosqueue.store.bulk_tables import JobWebhookRow
 from qosqueue.store.clock import now_ms
 from qosqueue.store.decisions import Decision
 from qosqueue.store.records import Job, job_of, tenant_of
@@ -47,8 +48,14 @@ class JobRecord:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def insert(self, rows: list[dict[str, Any]], told: Mapping[str, Sequence[Decision]] | None = None) -> None:
-        """Write new jobs, whole rows by column name, and what was decided about them, in one transaction.
+    def insert(
+        self,
+        rows: list[dict[str, Any]],
+        told: Mapping[str, Sequence[Decision]] | None = None,
+        webhooks: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """Write new jobs, whole rows by column name, what was decided about them, and whom to tell of their ends, in
+        one transaction.
 
         What ended with something served is charged.
         """
@@ -57,6 +64,8 @@ class JobRecord:
             session.connection().execute(insert(JobRow), rows)
             decisions.insert_all(session, told or {})
             charge(session, [_usage(row) for row in rows if row["gpu_ms"] is not None])
+            if webhooks:
+                session.connection().execute(insert(JobWebhookRow), webhooks)
 
     def move(
         self, job_id: str, event: JobEvent, *, fence: int | None = None, decided: Decision | None = None, **columns: Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -188,18 +189,33 @@ JSON = st.recursive(
     max_leaves=12,
 )
 FIELDS = st.sampled_from(
-    ["model", "messages", "max_tokens", "temperature", "stop", "n", "stream", "metadata", "latency_budget_ms", "seed"]
+    [
+        *(
+            "model",
+            "messages",
+            "max_tokens",
+            "temperature",
+            "stop",
+            "n",
+            "stream",
+            "metadata",
+            "latency_budget_ms",
+            "seed",
+        ),
+        *("input_file_id", "endpoint", "completion_window", "name", "url", "event_types", "webhook"),
+    ]
 )
+BATCH = {"input_file_id": f"file_{'0' * 24}", "endpoint": CHAT_PATH, "completion_window": "1h"}
+WEBHOOK = {"name": "n", "url": "https://example.com", "event_types": ["batch.failed"]}
 # Near misses: a sound body with some fields replaced reaches deeper than arbitrary JSON.
-BODIES = JSON | st.dictionaries(FIELDS, JSON, max_size=3).map(lambda wrong: {**CHAT, **wrong})
+BODIES = JSON | st.tuples(st.sampled_from([CHAT, BATCH, WEBHOOK]), st.dictionaries(FIELDS, JSON, max_size=3)).map(
+    lambda near: near[0] | near[1]
+)
 POSTS = {
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/embeddings",
-    "/v1/responses",
-    "/v1/responses/{id}/cancel",
-    "/v1/jobs",
-    "/v1/jobs/{id}/cancel",
+    *("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/responses/{id}/cancel"),
+    *("/v1/jobs", "/v1/jobs/{id}/cancel", "/v1/files", "/v1/batches"),
+    *("/v1/batches/{batch_id}/cancel", "/v1/webhook_endpoints", "/v1/webhook_endpoints/{webhook_endpoint_id}"),
+    "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret",
 }
 
 
@@ -213,7 +229,9 @@ def test_every_post_route_is_fuzzed(fuzzed: Any) -> None:
 def test_no_json_makes_the_server_fail(fuzzed: Any, path: str, body: Any, wrap: bool) -> None:
     client, headers = fuzzed
     sent = json.dumps({"body": body} if wrap else body)
-    response = client.post(path.replace("{id}", "job_x"), data=sent, content_type="application/json", headers=headers)
+    response = client.post(
+        re.sub(r"\{.*\}", "job_x", path), data=sent, content_type="application/json", headers=headers
+    )
     assert response.status_code < 500
     if response.status_code >= 400:
         error_of(response)

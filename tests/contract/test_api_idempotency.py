@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import select
 
 from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.refusal import Refusal
 from qosqueue.service.online import Failed
+from qosqueue.store.tables import IdempotencyRow
 from tests.support.memory_services import MODEL, MemoryServices, answer_of, delta
 from tests.support.openai_error import error_of
 
@@ -26,6 +28,10 @@ MAKING: dict[str, dict[str, Any]] = {
 }
 
 
+# The same of what is no request to a model.
+BULK = ("/v1/files", "/v1/batches", "/v1/webhook_endpoints")
+
+
 def made(services: MemoryServices) -> int:
     """How many requests went further than the door."""
     return len(services.jobs.requests) + len(services.online.requests)
@@ -33,7 +39,7 @@ def made(services: MemoryServices) -> int:
 
 def test_every_post_without_an_id_is_covered(client: FlaskClient) -> None:
     paths = client.get("/openapi.json").get_json()["paths"]
-    assert {path for path, methods in paths.items() if "post" in methods and "{" not in path} == set(MAKING)
+    assert {path for path, methods in paths.items() if "post" in methods and "{" not in path} == {*MAKING, *BULK}
 
 
 @pytest.mark.parametrize("path", MAKING)
@@ -60,6 +66,38 @@ def test_the_same_again_is_answered_alike_and_made_once(
     for headers in (auth, {**auth, "Idempotency-Key": "k-2"}, {**other_auth, "Idempotency-Key": "k-1"}):
         assert client.post(path, json=MAKING[path], headers=headers).status_code == first.status_code
     assert made(services) == 4
+
+
+def test_files_batches_and_webhooks_are_made_once(
+    client: FlaskClient, services: MemoryServices, auth: dict[str, str]
+) -> None:
+    form = "--x\r\nContent-Disposition: form-data; name=purpose\r\n\r\nbatch\r\n--x\r\n"
+    form += 'Content-Disposition: form-data; name=file; filename="a.jsonl"\r\n\r\n{}\r\n--x--\r\n'
+    sent: dict[str, dict[str, Any]] = {
+        "/v1/files": {"data": form, "content_type": "multipart/form-data; boundary=x"},
+        "/v1/batches": {"json": {"endpoint": "/v1/embeddings", "completion_window": "1h"}},
+        "/v1/webhook_endpoints": {
+            "json": {"name": "n", "url": "https://hooks.example.com", "event_types": ["batch.failed"]}
+        },
+    }
+    for path in BULK:
+        keyed = {**auth, "Idempotency-Key": path}
+        first, again = (client.post(path, headers=keyed, **sent[path]) for _ in range(2))
+        assert (first.status_code, again.status_code) == (200, 200), first.text
+        assert again.headers["Idempotent-Replayed"] == "true"
+        told = first.get_json()
+        # A secret is told once.
+        secret = told.pop("signing_secret", None)
+        assert (secret is not None) == (path == "/v1/webhook_endpoints")
+        assert again.get_json() == told
+        assert [each["id"] for each in client.get(path, headers=auth).get_json()["data"]] == [told["id"]]
+        if path == "/v1/files":
+            sent["/v1/batches"]["json"]["input_file_id"] = told["id"]
+        if secret is not None:
+            with services.store.session() as session:
+                kept = session.scalars(select(IdempotencyRow.answer)).all()
+            assert len(kept) == len(BULK)
+            assert secret not in json.dumps(kept)
 
 
 def test_a_key_belongs_to_one_address(client: FlaskClient, auth: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
 
@@ -12,6 +13,7 @@ from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.lifecycle import JobStatus
 from qosqueue.policy.refusal import Refusal
 from qosqueue.policy.terms import TaskType
+from tests.support.bulk import add_webhook, create_batch, upload
 from tests.support.memory_services import MODEL, MemoryServices
 from tests.support.openai_error import error_of
 
@@ -107,13 +109,28 @@ def test_refusal_and_outage(client: FlaskClient, services: MemoryServices, auth:
     assert 1 <= int(response.headers["Retry-After"]) <= 5
 
 
-# Every route of the document, and what its ids begin with; None: the route takes no id of a tenant's.
+# Every route of the document, and what kind of thing its id names; None: the route takes no id of a tenant's.
 WITH_ID = {
-    ("get", "/v1/jobs/{id}"): "job_",
-    ("post", "/v1/jobs/{id}/cancel"): "job_",
-    ("get", "/v1/jobs/{id}/explain"): "job_",
-    ("get", "/v1/responses/{id}"): "resp_",
-    ("post", "/v1/responses/{id}/cancel"): "resp_",
+    ("get", "/v1/jobs/{id}"): "job",
+    ("post", "/v1/jobs/{id}/cancel"): "job",
+    ("get", "/v1/jobs/{id}/explain"): "job",
+    ("get", "/v1/responses/{id}"): "resp",
+    ("post", "/v1/responses/{id}/cancel"): "resp",
+    ("get", "/v1/files/{file_id}"): "file",
+    ("get", "/v1/files/{file_id}/content"): "file",
+    ("delete", "/v1/files/{file_id}"): "file",
+    ("get", "/v1/batches/{batch_id}"): "batch",
+    ("post", "/v1/batches/{batch_id}/cancel"): "batch",
+    ("get", "/v1/webhook_endpoints/{webhook_endpoint_id}"): "whe",
+    ("post", "/v1/webhook_endpoints/{webhook_endpoint_id}"): "whe",
+    ("post", "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret"): "whe",
+    ("delete", "/v1/webhook_endpoints/{webhook_endpoint_id}"): "whe",
+    ("get", "/v1/files"): None,  # test_api_files
+    ("post", "/v1/files"): None,
+    ("get", "/v1/batches"): None,  # test_api_batches
+    ("post", "/v1/batches"): None,  # test_api_batches: its input file is the tenant's own
+    ("get", "/v1/webhook_endpoints"): None,  # test_api_webhooks
+    ("post", "/v1/webhook_endpoints"): None,
     ("post", "/v1/responses"): None,
     ("get", "/v1/jobs"): None,  # test_pages_meet_without_overlap
     ("post", "/v1/jobs"): None,
@@ -135,26 +152,39 @@ def test_another_tenants_id_is_an_unknown_id(
     assert routes == set(WITH_ID), "a new route needs an entry here"
     sent = {"model": MODEL, "input": "Hi", "background": True}
     own = {
-        "job_": submit(client, auth),
-        "resp_": client.post("/v1/responses", json=sent, headers=auth).get_json()["id"],
+        "job": submit(client, auth),
+        "resp": client.post("/v1/responses", json=sent, headers=auth).get_json()["id"],
+        "file": upload(client, auth),
+        "whe": add_webhook(client, auth),
     }
-    for (method, path), prefix in WITH_ID.items():
-        if prefix is None:
+    own["batch"] = create_batch(client, auth, own["file"])
+    for (method, path), kind in WITH_ID.items():
+        if kind is None:
             continue
+        assert own[kind].startswith(f"{kind}_")
         foreign, unknown, garbage = (
-            client.open(path.replace("{id}", each), method=method.upper(), headers=other_auth)
-            for each in (own[prefix], f"{prefix}{'0' * 24}", "%00'")
+            client.open(
+                re.sub(r"\{.*\}", name, path),
+                method=method.upper(),
+                headers=other_auth,
+                json={} if path.endswith("{webhook_endpoint_id}") and method == "post" else None,
+            )
+            for name in (own[kind], f"{kind}_{'0' * 24}", "%00'")
         )
-        assert foreign.status_code == unknown.status_code == garbage.status_code == 404
+        assert foreign.status_code == unknown.status_code == garbage.status_code == 404, (method, path)
         assert foreign.data == unknown.data == garbage.data
         # The id is one that its tenant finds, and no other kind's id is taken for it.
         if method == "get":
-            assert client.get(path.replace("{id}", own[prefix]), headers=auth).status_code == 200
-            other = next(each for kind, each in own.items() if kind != prefix)
-            for wrong in (other, prefix + other.partition("_")[2]):
-                found = client.get(path.replace("{id}", wrong), headers=auth).status_code
-                assert found == (200 if (prefix, wrong[:4]) == ("job_", "job_") else 404)
-    job_id = own["job_"]
+            assert client.get(re.sub(r"\{.*\}", own[kind], path), headers=auth).status_code == 200
+            for other, name in own.items():
+                same_digits = f"{kind}_{name.partition('_')[2]}"
+                for wrong in {name, same_digits} - {own[kind]}:
+                    found = client.get(re.sub(r"\{.*\}", wrong, path), headers=auth).status_code
+                    # A response is a job too.
+                    assert found == (200 if (kind, other, wrong) == ("job", "resp", same_digits) else 404), wrong
+    for path in ("files", "batches", "webhook_endpoints"):
+        assert client.get(f"/v1/{path}", headers=other_auth).get_json()["data"] == []
+    job_id = own["job"]
     assert {job.status for job in services.jobs.rows.values()} == {JobStatus.QUEUED}
     pages = [client.get(f"/v1/jobs?before={before}", headers=other_auth) for before in (job_id, "job_" + "0" * 24)]
     assert [page.status_code for page in pages] == [400, 400]

@@ -6,6 +6,7 @@ import base64
 import struct
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import openai
@@ -15,6 +16,7 @@ from werkzeug.serving import make_server
 from qosqueue.policy.refusal import Refusal
 from qosqueue.service import answers
 from qosqueue.service.online import Done, Failed
+from tests.support.bulk import HOOK_URL, jsonl, line
 from tests.support.memory_services import MODEL, MemoryServices, delta, key_for
 from tests.support.scripts_of_answers import said, script
 
@@ -153,3 +155,68 @@ def test_failure_mid_stream(tenant: openai.OpenAI, services: MemoryServices) -> 
     ):
         seen.extend(chunk.choices[0].delta.content for chunk in stream)
     assert seen == ["Hel"]
+
+
+def test_files(tenant: openai.OpenAI, tmp_path: Path) -> None:
+    source = tmp_path / "requests.jsonl"
+    source.write_bytes(jsonl([line("one")]))
+    with source.open("rb") as opened:
+        file = tenant.files.create(file=opened, purpose="batch")
+    assert (file.purpose, file.bytes, file.filename) == ("batch", source.stat().st_size, "requests.jsonl")
+    for _ in range(3):
+        tenant.files.create(file=source, purpose="batch", expires_after={"anchor": "created_at", "seconds": 7200})
+    assert len({each.id for each in tenant.files.list(limit=2)}) == 4, "the client turns the pages"
+    assert tenant.files.retrieve(file.id) == file
+    assert tenant.files.content(file.id).read() == source.read_bytes()
+    assert tenant.files.delete(file.id).deleted
+    with pytest.raises(openai.NotFoundError) as gone:
+        tenant.files.retrieve(file.id)
+    assert gone.value.code == "file_not_found"
+
+
+def test_batches(tenant: openai.OpenAI) -> None:
+    file = tenant.files.create(file=("in.jsonl", jsonl([line("one")])), purpose="batch")
+    for _ in range(3):
+        batch = tenant.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"k": "v"}
+        )
+    assert (batch.status, batch.metadata, batch.request_counts and batch.request_counts.total) == (
+        "validating",
+        {"k": "v"},
+        0,
+    )
+    assert tenant.batches.retrieve(batch.id) == batch
+    assert len({each.id for each in tenant.batches.list(limit=1)}) == 3
+    assert tenant.batches.cancel(batch.id).status == "cancelling"
+
+
+def test_webhook_endpoints(tenant: openai.OpenAI) -> None:
+    made = tenant.webhooks.create(name="mine", url=HOOK_URL, event_types=["batch.completed", "response.failed"])
+    assert made.signing_secret.startswith("whsec_")
+    assert made.signing_secret_hint == f"whsec_…{made.signing_secret[-4:]}"
+    (listed,) = tenant.webhooks.list()
+    assert (listed.id, listed.url, listed.event_types) == (made.id, HOOK_URL, ["batch.completed", "response.failed"])
+    assert "signing_secret" not in listed.to_dict()
+    changed = tenant.webhooks.update(made.id, name="other", event_types=["batch.failed"])
+    assert (changed.name, changed.event_types, changed.url) == ("other", ["batch.failed"], HOOK_URL)
+    assert tenant.webhooks.rotate_secret(made.id).signing_secret != made.signing_secret
+    with pytest.raises(openai.BadRequestError) as private:
+        tenant.webhooks.create(name="x", url="https://127.1/", event_types=["batch.failed"])
+    assert private.value.param == "url"
+    assert tenant.webhooks.delete(made.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        tenant.webhooks.retrieve(made.id)
+
+
+def test_a_job_names_a_webhook_of_its_tenant(tenant: openai.OpenAI, services: MemoryServices) -> None:
+    made = tenant.webhooks.create(name="mine", url=HOOK_URL, event_types=["batch.completed"])
+    chat = {"model": MODEL, "messages": HELLO}
+    for name in (made.id, HOOK_URL):
+        tenant.post("/jobs", body={"body": chat, "webhook": name}, cast_to=object)
+        assert services.jobs.requests[-1].webhook == made.id
+    for unknown in ("whe_000000000000000000000000", "https://elsewhere.example.com/", "\u0000"):
+        with pytest.raises(openai.BadRequestError) as wrong:
+            tenant.post("/jobs", body={"body": chat, "webhook": unknown}, cast_to=object)
+        assert wrong.value.param == "webhook"
+    with tenant.with_options(api_key=key_for(services, "b")) as other, pytest.raises(openai.BadRequestError):
+        other.post("/jobs", body={"body": chat, "webhook": HOOK_URL}, cast_to=object)

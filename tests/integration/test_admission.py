@@ -204,7 +204,7 @@ def test_what_a_request_took_is_given_back_when_it_is_taken_back_or_expires(mode
 
 
 def test_a_job_that_cannot_be_recorded_holds_nothing(modelled: Road, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(rows: Any) -> None:
+    def away(*_: Any) -> None:
         raise StoreUnavailable("the database is away")
 
     monkeypatch.setattr(modelled.services.jobs._record, "insert", away)

@@ -100,8 +100,8 @@ def test_a_broker_that_fills_up_behind_the_door_leaves_a_rejected_row(
 ) -> None:
     insert = modelled.services.jobs._record.insert
 
-    def filled(rows: Any, told: Any) -> None:
-        insert(rows, told)
+    def filled(rows: Any, told: Any, webhooks: Any) -> None:
+        insert(rows, told, webhooks)
         redis_client.config_set("maxmemory", 1)
 
     monkeypatch.setattr(modelled.services.jobs._record, "insert", filled)

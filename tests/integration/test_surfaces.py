@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -108,6 +109,32 @@ def test_flex_is_shed_where_others_wait_already(road: Road) -> None:
     road.services.jobs.cancel(road.tenant.id, job.id)
     alone.close()
     road.call(**flex).close()
+
+
+def test_each_endpoint_as_a_batch_has_the_answers_of_its_own_route(client: openai.OpenAI, road: Road) -> None:
+    batches = {}
+    for endpoint, body in BODIES.items():
+        line = {"custom_id": endpoint, "method": "POST", "url": endpoint, "body": body}
+        file = client.files.create(file=("in.jsonl", json.dumps(line).encode()), purpose="batch")
+        given: Any = endpoint
+        batch = client.batches.create(input_file_id=file.id, endpoint=given, completion_window="24h")
+        batches[endpoint] = batch.id
+
+    def all_ended() -> bool:
+        road.services.batch_feed.run(5)
+        return {client.batches.retrieve(each).status for each in batches.values()} == {"completed"}
+
+    eventually(all_ended, 40)
+    for endpoint, batch_id in batches.items():
+        output = client.batches.retrieve(batch_id).output_file_id
+        assert output is not None
+        told = json.loads(client.files.content(output).text)
+        at_once: Any = client.post(endpoint.removeprefix("/v1"), body=BODIES[endpoint], cast_to=object)
+        assert (told["custom_id"], told["response"]["status_code"]) == (endpoint, 200)
+        answer = told["response"]["body"]
+        assert (answer["object"], answer["model"], set(answer)) == (at_once["object"], at_once["model"], set(at_once))
+        if endpoint == RESPONSES:
+            assert client.responses.retrieve(answer["id"]).to_dict()["output"] == answer["output"]
 
 
 @pytest.mark.parametrize("endpoint", BODIES)

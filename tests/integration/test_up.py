@@ -78,9 +78,9 @@ def test_it_serves_restarts_what_dies_drains_and_finds_its_data(home: Path) -> N
 
         assert command(home, "doctor").returncode == 0
         assert first.stop() == 0
-        ends = [f"{part} has ended" for part in ("web", "beat", "worker", "broker")]
+        ends = [f"{part} has ended" for part in ("web", "bulk", "beat", "worker", "broker")]
         lines = [STOPPING, *ends, "everything has stopped"]
-        assert first.stderr.read_text().splitlines()[-6:] == [f"qosqueue: {line}" for line in lines]
+        assert first.stderr.read_text().splitlines()[-7:] == [f"qosqueue: {line}" for line in lines]
         assert eventually(lambda: not home_processes(home), 5)
         assert _status(f"{url}/readyz") == 0
 
@@ -149,7 +149,7 @@ def test_the_commands_work_against_a_running_system(home: Path) -> None:
         (replica,) = json.loads(command(home, "worker", "list", "--json").stdout)
         assert (replica["model"], replica["slots"], replica["pid"]) == ("smollm2", 2, instance.pid_of(WORKER))
         runs = json.loads(command(home, "watchdog", "run", "--json").stdout)
-        assert [run["task"] for run in runs] == ["reap", "age"]
+        assert [run["task"] for run in runs] == ["reap", "age", "learn", "reconcile"]
         assert json.loads(command(home, "watchdog", "list", "--json").stdout)
         assert json.loads(command(home, "job", "list", "--json").stdout) == []
         unknown = command(home, "job", "get", "job_unknown", "--json")

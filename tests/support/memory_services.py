@@ -1,7 +1,7 @@
 """What do the HTTP routes talk to when no broker and no worker is there?
 
-Accounts and catalog are the real ones over SQLite; jobs, online calls and replicas are kept in memory, so that a test
-can say exactly what happens to a request, and when.
+Accounts, catalog, files, batches and webhooks are the real ones over SQLite; jobs, online calls and replicas are kept
+in memory, so that a test can say exactly what happens to a request, and when.
 """
 
 from __future__ import annotations
@@ -22,16 +22,22 @@ from qosqueue.policy.profile import Facts, Profile, make_profile
 from qosqueue.policy.refusal import NO_RATES, Rates, Refusal
 from qosqueue.policy.terms import Tier, WeightClass
 from qosqueue.service.accounts import Accounts
+from qosqueue.service.batches import Batches
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.explain import Explanations
+from qosqueue.service.files import Files
+from qosqueue.service.home_keys import webhook_key
 from qosqueue.service.idempotency import Idempotency
 from qosqueue.service.online import Chunk, Done, Event, Queued, Started
 from qosqueue.service.requests import JobRequest
 from qosqueue.service.user_tokens import UserTokens
 from qosqueue.service.users import Users
+from qosqueue.service.webhooks import Webhooks
 from qosqueue.settings import Settings
+from qosqueue.store.batch_record import BatchRecord
 from qosqueue.store.clock import now_ms
 from qosqueue.store.decisions import Decisions
+from qosqueue.store.file_record import FileRecord
 from qosqueue.store.idempotency_record import IdempotencyRecord
 from qosqueue.store.records import Job, Tenant
 from qosqueue.store.session import open_store
@@ -243,6 +249,9 @@ class MemoryServices:
     online: ScriptedOnline
     queues: Any
     explanations: Explanations
+    files: Files
+    batches: Batches
+    webhooks: Webhooks
 
 
 def memory_services(home: Path, **settings: Any) -> MemoryServices:
@@ -253,8 +262,9 @@ def memory_services(home: Path, **settings: Any) -> MemoryServices:
     catalog = Catalog(store)
     jobs = MemoryJobs()
     catalog.add_model(MODEL, "simulated", actor="test", memory_bytes=1000, context_tokens=CONTEXT_TOKENS, slots=4)
+    made = Settings(home=home, default_model=MODEL, **settings)
     return MemoryServices(
-        settings=Settings(home=home, default_model=MODEL, **settings),
+        settings=made,
         store=store,
         redis=SimpleNamespace(ping=lambda: True, connection_pool=redis.ConnectionPool()),
         accounts=Accounts(store),
@@ -266,6 +276,9 @@ def memory_services(home: Path, **settings: Any) -> MemoryServices:
         online=ScriptedOnline(),
         queues=SimpleNamespace(replicas=lambda: [live_replica(MODEL)], lanes=list),
         explanations=Explanations(MemoryRecord(jobs), Decisions(store), NoQueue()),  # type: ignore[arg-type]
+        files=Files(FileRecord(store), made.files_folder(), keep_days=made.file_days),
+        batches=Batches(BatchRecord(store)),
+        webhooks=Webhooks(store, lambda: webhook_key(home), private_allowed=made.webhook_private_networks),
     )
 
 

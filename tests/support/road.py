@@ -106,11 +106,15 @@ class Road:
         assert process.poll() is None, self.log()
         return process
 
+    def bulk(self) -> subprocess.Popen[bytes]:
+        """Start the process that feeds batches and sends webhooks; returns at once. It acts when a watchdog beats."""
+        return self._start(["-m", "qosqueue_workers.bulk"])
+
     def request(self, task_type: TaskType = TaskType.ASYNC, **changes: Any) -> JobRequest:
         """A chat request; `tokens` and `stream` go into its body."""
         tokens, model = changes.pop("tokens", 8), changes.pop("model", "sim")
         body = CHAT | {"model": model, "max_tokens": tokens}
-        return JobRequest("/v1/chat/completions", model, body, task_type, 4, tokens, **changes)
+        return JobRequest(changes.pop("endpoint", "/v1/chat/completions"), model, body, task_type, 4, tokens, **changes)
 
     def submit(self, **changes: Any) -> Job:
         """Submit a job that must be accepted."""

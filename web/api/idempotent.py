@@ -24,13 +24,19 @@ from qosqueue_web.api.errors import error_response
 
 HEADER = "Idempotency-Key"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_WAITS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
+# Those take their time: a model answers, or a file comes over a slow line.
+_LONG = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, "/v1/files")
 
 
 def made_id() -> dict[str, Any]:
     """The id under which the request at hand is to make its job, as a change of JobRequest; none without a key."""
     claim: Claim | None = g.get("claim")
     return {} if claim is None else {"id": claim.made_id, "is_keyed": True}
+
+
+def keep_instead(answer: str) -> None:
+    """What is kept for the same request in place of the answer at hand, which tells a secret."""
+    g.kept_instead = answer
 
 
 def once(idempotency: Idempotency) -> tuple[Callable[[], Response | None], Callable[[Response], Response]]:
@@ -43,8 +49,8 @@ def once(idempotency: Idempotency) -> tuple[Callable[[], Response | None], Calla
         if not _KEY.fullmatch(key):
             return error_response(invalid_value(HEADER, "expected 1 to 255 visible ASCII characters"))
         body = _json_body()
-        waits = request.path in _WAITS and not (isinstance(body, dict) and body.get("background"))
-        within_ms = ANSWERS_WITHIN_MS if waits else SUBMITS_WITHIN_MS
+        is_long = request.path in _LONG and not (isinstance(body, dict) and body.get("background"))
+        within_ms = ANSWERS_WITHIN_MS if is_long else SUBMITS_WITHIN_MS
         found = idempotency.claim(current_tenant().id, key, _fingerprint(body), within_ms)
         if isinstance(found, Refusal):
             return error_response(found)
@@ -64,7 +70,7 @@ def once(idempotency: Idempotency) -> tuple[Callable[[], Response | None], Calla
         elif response.is_streamed:
             _keep_at_its_end(idempotency, claim, response, g.get("is_complete", lambda: True))
         else:
-            idempotency.keep(claim, _kept(response, response.get_data(as_text=True)))
+            idempotency.keep(claim, _kept(response, g.pop("kept_instead", None) or response.get_data(as_text=True)))
         return response
 
     return before, after

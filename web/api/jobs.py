@@ -41,7 +41,10 @@ def add_jobs(api: APIBlueprint, services: Services) -> None:
         refusal = refused_to_wait(services.catalog, body.body)
         if refusal is not None:
             return error_response(refusal)
-        job = services.jobs.submit(current_tenant(), _job_request(body))
+        endpoint_id = None if body.webhook is None else services.webhooks.named(current_tenant().id, body.webhook)
+        if body.webhook is not None and endpoint_id is None:
+            return error_response(invalid_value("webhook", "expected the id or URL of a webhook endpoint of yours"))
+        job = services.jobs.submit(current_tenant(), _job_request(body, endpoint_id))
         if isinstance(job, Refusal):
             return error_response(job)
         response = _answer(job)
@@ -101,7 +104,7 @@ def _known(job_id: str) -> str:
     return job_id
 
 
-def _job_request(body: JobBody) -> JobRequest:
+def _job_request(body: JobBody, webhook: str | None) -> JobRequest:
     """What the job says wins over what its body says."""
     asked = body.body
     budget_ms = body.latency_budget_ms if body.latency_budget_ms is not None else asked.latency_budget_ms
@@ -114,6 +117,7 @@ def _job_request(body: JobBody) -> JobRequest:
         latency_budget_ms=latency_budget_ms(budget_ms),
         ttl_ms=body.deadline_ms,
         details=own | hints.noted(),
+        webhook=webhook,
         traceparent=hints.traceparent,
         **changes,
         **made_id(),

@@ -1,6 +1,8 @@
-"""What may a client ask in an address? The path and query parts of the API."""
+"""What may stand in a path or a query of the API? An unknown name in a query is refused."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,3 +35,39 @@ class JobsQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
     limit: int = Field(default=20, ge=1, le=MAX_PAGE)
     before: str | None = Field(default=None, pattern=r"^job_[0-9a-f]{24}$")
+
+
+class FilePath(BaseModel):
+    """Which file."""
+
+    file_id: str
+
+
+class FilesQuery(BaseModel):
+    """Which page of the files: those behind the file with the id `after`."""
+
+    model_config = ConfigDict(extra="forbid")
+    limit: int = Field(default=20, ge=1, le=10_000)
+    after: str | None = Field(default=None, pattern=r"^file_[0-9a-f]{24}$")
+    order: Literal["asc", "desc"] = "desc"
+    purpose: Literal["batch", "batch_output"] | None = None
+
+
+class BatchPath(BaseModel):
+    """Which batch."""
+
+    batch_id: str
+
+
+class BatchesQuery(BaseModel):
+    """Which page of the batches, newest first: those behind the batch with the id `after`."""
+
+    model_config = ConfigDict(extra="forbid")
+    limit: int = Field(default=20, ge=1, le=MAX_PAGE)
+    after: str | None = Field(default=None, pattern=r"^batch_[0-9a-f]{24}$")
+
+
+class WebhookEndpointPath(BaseModel):
+    """Which webhook endpoint."""
+
+    webhook_endpoint_id: str

@@ -1,4 +1,4 @@
-"""With which key are sessions signed? With the one in the home's file `secret_key`, made once at random."""
+"""With which keys are sessions and webhooks signed? With files of the home, each made once at random."""
 
 from __future__ import annotations
 
@@ -8,18 +8,31 @@ from pathlib import Path
 
 from qosqueue.errors import SettingsError
 
-FILE = "secret_key"
+SESSION_FILE = "secret_key"
+WEBHOOK_FILE = "webhook_key"
 RANDOM_BYTES = 48
 MIN_BYTES = 32
 
 
 def session_key(home: Path) -> bytes:
-    """The key; made if there is none, readable by its owner only. Raises SettingsError with one line.
+    """What signs sessions: whoever deletes its file logs everybody out. Raises SettingsError with one line."""
+    return _key(home / SESSION_FILE)
+
+
+def webhook_key(home: Path) -> bytes:
+    """What the secrets of webhooks are derived from: without its file all of them are others.
+
+    Raises SettingsError with one line.
+    """
+    return _key(home / WEBHOOK_FILE)
+
+
+def _key(path: Path) -> bytes:
+    """The key; made if there is none, readable by its owner only.
 
     Several processes may start at the same moment: each writes a file of its own, and the first to link it wins, so
     nobody ever reads half a key.
     """
-    path = home / FILE
     try:
         if not path.exists():
             _make(path)
@@ -35,7 +48,7 @@ def session_key(home: Path) -> bytes:
 
 def _make(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mine = path.with_name(f"{FILE}.{secrets.token_hex(8)}")
+    mine = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
