@@ -109,7 +109,7 @@ class Promises(RuleBasedStateMachine):
         self.deliveries.append(picked)
         return True
 
-    @rule(which=st.integers(0, 9), outcome=st.sampled_from(["done", "void", "requeue", "dead"]))
+    @rule(which=st.integers(0, 9), outcome=st.sampled_from(["done", "void", "requeue", "retry", "dead"]))
     def settles(self, which: int, outcome: Any) -> None:
         if not self.deliveries:
             return
@@ -119,12 +119,12 @@ class Promises(RuleBasedStateMachine):
         arrival = 0 if message is None else message.arrival
         answer = self.queue.settle(self.now, tag=delivery.tag, fence=delivery.fence, outcome=outcome)
         assert bool(answer) == held, "only the holder of the lease settles, and only once"
-        if answer == 1 and outcome == "requeue":
-            self.charged[delivery.tag] -= 1
+        if answer == 1 and outcome in ("requeue", "retry"):
+            self.charged[delivery.tag] -= outcome == "requeue"
             kept = self.queue.messages[delivery.tag]
             assert (kept.state, kept.arrival) == (State.QUEUED, arrival)
             assert kept.stand is not Stand.RELEGATED, "what was in time once goes back to its place"
-        elif answer and outcome != "dead":
+        elif answer == 2 or (answer == 1 and outcome != "dead"):
             self.left(delivery.tag, "settled")
 
     @rule(number=st.integers(0, 9))
