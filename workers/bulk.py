@@ -1,6 +1,7 @@
 """`python -m qosqueue_workers.bulk`: feed batches and send webhooks, beside the watchdog, which must not wait for them.
 
-Beat (of the watchdog's process) sends the tasks of the schedule; whatever is lost on the way is found again in SQL.
+It has a beat of its own: where no such process runs, nothing piles up for it. Several may run; a lock lets one of them
+beat. Whatever is lost on the way is found again in SQL.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from qosqueue.settings import Settings, load_settings
 from qosqueue.store.clock import now_ms
 from qosqueue.telemetry.logs import log_to_stderr
 from qosqueue.wiring import Services, build
+from qosqueue_workers.beat import LOCK_S, Beat
 
 FEED_TASK = "qosqueue.bulk.feed"
 EVENTS_TASK = "qosqueue.bulk.events"
@@ -96,8 +98,15 @@ def main() -> int:
     table = LeaseTable(
         lambda: connect(settings), settings.group, lease_ms=settings.lease_ms, capacity={SENDING: SENDERS}
     )
-    app = make_celery(settings, lease_table=table)
+    app = make_celery(
+        settings,
+        lease_table=table,
+        beat_schedule=schedule(settings),
+        redbeat_key_prefix=f"{settings.group}:beat:bulk:",
+        redbeat_lock_timeout=LOCK_S,
+    )
     register_tasks(app, services)
+    beat = Beat(app, settings)
     worker = Worker(
         app=app,
         hostname=f"bulk@{socket.gethostname()}",
@@ -109,9 +118,11 @@ def main() -> int:
         without_mingle=True,
         quiet=True,
     )
+    beat.start()
     try:
         worker.start()
     finally:
+        beat.stop()
         table.give_back()
     return int(worker.exitcode or 0)
 
