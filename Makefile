@@ -19,7 +19,7 @@ PACKAGES := qosqueue qosqueue_workers qosqueue_web qosqueue_migrations
 METADATA := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up doctor test test-redis test-differential test-celery lint format types bench bench-all batch-memory rivals constraints clean
+.PHONY: help venv demo up doctor test test-chaos test-redis test-differential test-celery lint format types bench bench-all batch-memory rivals constraints clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -39,7 +39,10 @@ doctor: $(VENV)/.run ## Check this machine, with one fix per finding
 test: $(VENV)/.dev ## Run all tests; the policy must be covered completely
 	$(BIN)/python -m pytest $(SHARED) --cov=qosqueue.policy --cov-branch --cov-report=term-missing:skip-covered \
 		--cov-fail-under=100 $(POLICY_TESTS) $(ARGS)
-	$(BIN)/python -m pytest $(SHARED) $(addprefix --ignore=,$(POLICY_TESTS)) $(ARGS)
+	$(BIN)/python -m pytest $(SHARED) -m "not chaos" $(addprefix --ignore=,$(POLICY_TESTS)) $(ARGS)
+
+test-chaos: $(VENV)/.dev ## Run the tests that kill whole processes and take long, 3 min
+	$(BIN)/python -m pytest $(SHARED) -m chaos $(ARGS)
 
 test-redis: $(VENV)/.dev ## Run the tests of the scripts and of the transport on the redis-server of this machine
 	BROKER_BINARY=redis-server $(BIN)/python -m pytest $(SHARED) tests/differential tests/integration/test_transport.py \

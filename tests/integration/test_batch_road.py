@@ -53,6 +53,7 @@ def delivery_state(road: Road) -> str | None:
         return session.scalar(select(WebhookDeliveryRow.state))
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(240)
 def test_killed_feeders_and_workers_lose_and_double_no_line(hooked: Road) -> None:
     services = hooked.services

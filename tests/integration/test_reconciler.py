@@ -255,6 +255,7 @@ def test_two_watchdogs_queue_a_job_once(modelled: Road) -> None:
     assert modelled.depth() == 1
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(180)
 def test_an_emptied_broker_with_work_queued_and_running_loses_and_doubles_nothing(road: Road) -> None:
     slow = {"step_ms": 4, "step_ms_per_sequence": 0, "prefill_ms_per_token": 0, "output_tokens": 4_000}

@@ -153,6 +153,7 @@ def hasty_road(make_settings: MakeSettings) -> Iterator[Road]:
     made.close()
 
 
+@pytest.mark.chaos
 def test_a_job_that_kills_every_worker_ends_as_failed_and_is_kept(hasty_road: Road) -> None:
     road = hasty_road
     road.model()

@@ -94,6 +94,7 @@ def test_it_serves_restarts_what_dies_drains_and_finds_its_data(home: Path) -> N
         assert again.stop(signal.SIGINT) == 0
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(120)
 def test_a_stop_lets_a_request_of_ten_seconds_end(home: Path) -> None:
     steps = 100
@@ -128,6 +129,7 @@ def test_a_killed_up_takes_all_its_processes_with_it(home: Path) -> None:
         assert eventually(lambda: not home_processes(home), 40)
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(120)
 def test_a_stop_during_the_start_ends_everything_too(home: Path) -> None:
     with running(home) as instance:

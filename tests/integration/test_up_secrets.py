@@ -78,6 +78,7 @@ def test_keys_and_prompts_stay_out_of_logs_and_the_broker(home: Path) -> None:
         assert not [path for path in ours if path.stat().st_mode & 0o077]
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(120)
 def test_a_client_that_leaves_in_mid_stream_frees_its_slot(home: Path) -> None:
     made = command(
