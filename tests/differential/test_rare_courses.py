@@ -77,3 +77,12 @@ def test_what_was_claimed_before_a_late_request_is_not_asked_again(both: Both) -
     both.do("rerank", NOW + 2_000, task="task-t11", charge=True)
     both.do("rerank", NOW + 2_000, task="task-t11", budget_ms=100_000)
     assert (both.reference.messages["t11"].penalty or 0) > 0, "for what stood before it when it came"
+
+
+def test_an_older_message_of_a_task_dies_and_the_newer_one_goes_on(both: Both) -> None:
+    both.submit(NOW, "old", task="x")
+    assert both.started(NOW) == "old"
+    both.submit(NOW + 1, "new", task="x")
+    assert both.do("settle", NOW + 2, tag="old", fence=1, outcome="dead") == 1
+    assert both.started(NOW + 3) == "new"
+    assert both.reference.tasks == {"x": "new"}, "the task's id belongs to its newest message"
