@@ -135,9 +135,8 @@ def test_requests_that_wait_together_are_one_batch(folder: Path) -> None:
     engine.close()
 
 
-def test_a_request_that_is_cancelled_ends_within_a_batch(folder: Path) -> None:
-    engine = engine_for(path=str(folder), batch_texts=1, wait_ms=0)
-    engine.load()
+def held_at_each_batch(engine: Any) -> tuple[Event, Event]:
+    """Hold the engine's computing: the first event tells that it has begun, the second lets it go on."""
     begun, go = Event(), Event()
     compute = engine._bert.embed
 
@@ -147,6 +146,13 @@ def test_a_request_that_is_cancelled_ends_within_a_batch(folder: Path) -> None:
         return compute(texts)
 
     engine._bert.embed = held
+    return begun, go
+
+
+def test_a_request_that_is_cancelled_ends_within_a_batch(folder: Path) -> None:
+    engine = engine_for(path=str(folder), batch_texts=1, wait_ms=0)
+    engine.load()
+    begun, go = held_at_each_batch(engine)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(embed, engine, ["word0"] * 50)
         assert begun.wait(20)
@@ -162,15 +168,7 @@ def test_a_request_that_is_cancelled_ends_within_a_batch(folder: Path) -> None:
 def test_closing_tells_what_runs_that_it_was_not_finished(folder: Path) -> None:
     engine = engine_for(path=str(folder), batch_texts=1, wait_ms=0)
     engine.load()
-    begun, go = Event(), Event()
-    compute = engine._bert.embed
-
-    def held(texts: Any) -> Any:
-        begun.set()
-        assert go.wait(20)
-        return compute(texts)
-
-    engine._bert.embed = held
+    begun, go = held_at_each_batch(engine)
     with ThreadPoolExecutor(2) as pool:
         running = pool.submit(embed, engine, ["word0"] * 50)
         assert begun.wait(20)
