@@ -16,6 +16,7 @@ import structlog
 
 from qosqueue.broker.leases import LeaseTable, receipt_of
 from qosqueue.broker.picks import Picks
+from qosqueue.broker.wire import packed_commands
 from qosqueue.policy.reference.message import Delivery, Nothing, Place
 
 BLOCK_S = 1.0
@@ -118,9 +119,8 @@ class FastLane:
     def _wait(self, places: list[Place]) -> Delivery | None:
         connection = self._connection
         try:
-            connection.send_packed_command(
-                connection.pack_commands(self._picks.wait(places, self._block_s)), check_health=False
-            )
+            packed = packed_commands(self._picks.wait(places, self._block_s))
+            connection.send_packed_command([packed], check_health=False)
             _, picked = self._picks.answer(lambda _: connection.read_response(), lambda: places)
         except redis.RedisError as error:
             connection.disconnect()

@@ -21,10 +21,10 @@ from qosqueue.policy.terms import PRIORITY_RANGES, TIERS
 NAMES: Final = (
     *("submit", "dispatch", "renew", "settle", "withdraw", "rerank"),
     *("replay", "discard", "reap", "age", "purge", "limit", "reply"),
-    *("admit", "release", "lapse", "observe", "probe", "trip"),
+    *("admit", "release", "lapse", "observe", "probe", "trip", "offer"),
 )
 PARTS: Final = ("_keys", "_holds", "_rows", "_claims", "_held", "_standing", "_passage", "_breakers")
-NOT_AT_MAXMEMORY: Final = frozenset({"submit", "replay", "admit"})
+NOT_AT_MAXMEMORY: Final = frozenset({"submit", "replay", "admit", "offer"})
 """The others free memory, or end what runs: Redis carries them out at `maxmemory` too."""
 
 

@@ -7,13 +7,13 @@ thread writes, the others' words gather, and go together in the next write.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
 from typing import Any
 
 import redis
 import structlog
+from pydantic_core import to_json
 
 from qosqueue.broker.library import function
 from qosqueue.broker.replies import KEEP_EVENTS, KEEP_S, Kind, stream_key
@@ -24,8 +24,6 @@ LINGER_S = 0.005
 # While words come the thread looks round every LINGER_S, for waking it for each of them would cost more; after so many
 # quiet looks it sleeps.
 QUIET_TICKS = 200
-
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 log = structlog.get_logger(__name__)
 
@@ -126,9 +124,8 @@ class Outbox:
         return answers[-1]
 
     def _append(self, address: str, words: list[list[Any]]) -> Command:
-        told = _encode(words)
         key = stream_key(self._scripts.group, address)
-        return ("FCALL", function("reply"), 1, key, KEEP_EVENTS, KEEP_S, "events", told)
+        return ("FCALL", function("reply"), 1, key, KEEP_EVENTS, KEEP_S, "events", to_json(words))
 
     def _let_linger(self) -> None:
         if self._thread is None:

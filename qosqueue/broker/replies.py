@@ -6,19 +6,19 @@ connection per request, no polling, no result backend. An event carries the fenc
 
 from __future__ import annotations
 
-import json
 import queue
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from time import monotonic
 from typing import Any, Literal, NamedTuple
 
 import redis
 import structlog
+from pydantic_core import from_json
 
-from qosqueue.broker.wire import answer_of
+from qosqueue.broker.wire import FRESH_S, Command, Exchange, answer_of, packed_commands, revive
 
 Kind = Literal["started", "chunk", "done", "failed"]
 
@@ -29,6 +29,8 @@ READ_AT_ONCE = 500
 # What was read is dropped after so many entries, or as soon as nothing comes.
 TRIM_EVERY = 64
 BLOCK_MS = 1_000
+# Of a read that is asked for with a request: whoever hears it may have less time than it has.
+OWED_BLOCK_MS = 100
 RETRY_S = 0.5
 
 log = structlog.get_logger(__name__)
@@ -80,6 +82,9 @@ class ReplyReader:
         self._last = "0"
         self._untrimmed = 0
         self._idle = False
+        # Answers of a read that was asked for and not yet heard: that of the stream is the last.
+        self._owed = 0
+        self._used_s = 0.0
 
     def expect(self, request_id: str) -> Inbox:
         """Where the events of a request will appear. Call it before the request is published."""
@@ -107,6 +112,29 @@ class ReplyReader:
                 batch = [] if self._read_for_all(left_s) else self._sleep(inbox, left_s)
             if batch:
                 return batch
+
+    def exchange(self, commands: Sequence[Command], otherwise: Exchange) -> list[Any]:
+        """The answers to commands that will be answered on the stream, too, with the next read of it asked for in the
+        same write, which spares the broker and us a turn. If another thread reads now, `otherwise` exchanges them.
+
+        Raises redis.RedisError, as Wire.exchange does.
+        """
+        if self._owed or not self._turn.acquire(blocking=False):
+            return otherwise(commands)
+        try:
+            if self._owed:
+                return otherwise(commands)
+            try:
+                if monotonic() - self._used_s > FRESH_S:
+                    revive(self._connection)
+                self._ask(OWED_BLOCK_MS, commands)
+                return [answer_of(self._connection) for _ in commands]
+            except redis.RedisError:
+                self._disconnect()
+                raise
+        finally:
+            self._turn.release()
+            self._wake_one()
 
     def _read_for_all(self, at_most_s: float) -> bool:
         """Read once, if it is nobody else's turn; whether it was ours."""
@@ -149,22 +177,15 @@ class ReplyReader:
 
     def _read(self, at_most_s: float) -> None:
         """Read what there is, or wait for it, and hand it out; the turn is ours."""
-        block_ms = max(1, int(min(at_most_s * 1000, BLOCK_MS)))
-        commands: list[Any] = [
-            ("XREAD", "COUNT", READ_AT_ONCE, "BLOCK", block_ms, "STREAMS", self._key, self._last),
-        ]
-        if self._untrimmed > TRIM_EVERY or (self._idle and self._untrimmed):
-            # What was handed out is of no more use: the stream stays as short as its readers are quick.
-            commands.insert(0, ("XTRIM", self._key, "MINID", _next_id(self._last)))
-            self._untrimmed = 0
-        connection = self._connection
         try:
-            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            *_, answer = [answer_of(connection) for _ in commands]
+            if not self._owed:
+                self._ask(max(1, int(min(at_most_s * 1000, BLOCK_MS))))
+            *_, answer = [answer_of(self._connection) for _ in range(self._owed)]
+            self._owed, self._used_s = 0, monotonic()
             if isinstance(answer, redis.ResponseError):
                 raise answer
         except redis.RedisError as error:
-            connection.disconnect()
+            self._disconnect()
             log.warning("replies cannot be read now", error=str(error))
             self._closed.wait(min(at_most_s, RETRY_S))
             return
@@ -174,10 +195,26 @@ class ReplyReader:
             self._untrimmed += 1
             self._hand_out(entry_id, fields)
 
+    def _ask(self, block_ms: int, before: Sequence[Command] = ()) -> None:
+        """Ask for what the stream holds, behind other commands; the turn is ours."""
+        read: list[Command] = [
+            ("XREAD", "COUNT", READ_AT_ONCE, "BLOCK", block_ms, "STREAMS", self._key, self._last),
+        ]
+        if self._untrimmed > TRIM_EVERY or (self._idle and self._untrimmed):
+            # What was handed out is of no more use: the stream stays as short as its readers are quick.
+            read.insert(0, ("XTRIM", self._key, "MINID", _next_id(self._last)))
+            self._untrimmed = 0
+        self._connection.send_packed_command([packed_commands([*before, *read])], check_health=False)
+        self._owed = len(read)
+
+    def _disconnect(self) -> None:
+        self._connection.disconnect()
+        self._owed = 0
+
     def _hand_out(self, entry_id: str, fields: list[bytes]) -> None:
         told: dict[str, list[Reply]] = {}
         try:
-            for word in json.loads(fields[fields.index(b"events") + 1].decode()):
+            for word in from_json(fields[fields.index(b"events") + 1]):
                 reply = Reply(*word)
                 if reply.request_id in told:
                     told[reply.request_id].append(reply)

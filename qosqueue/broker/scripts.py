@@ -13,7 +13,7 @@ from typing import Any, cast
 import redis
 
 from qosqueue.broker import library
-from qosqueue.broker.wire import Command, Wire
+from qosqueue.broker.wire import Command, Exchange, Wire
 from qosqueue.policy import order
 from qosqueue.policy.breaker import Breaker
 from qosqueue.policy.breaker import State as BreakerState
@@ -75,14 +75,25 @@ class Scripts:
         how = (priority, int(batch), budget_ms, cost_ms, delay_ms, ttl_ms, max_attempts)
         return int(self._call("submit", now_ms, *who, *how, payload, int(admitted), "" if fence is None else fence))
 
-    def admit_and_submit(self, request: str, quotas: Sequence[Quota], **message: Any) -> Verdict:
-        """Both in one write: what is not admitted is not queued. `message` is what `submit` takes."""
+    def offer(
+        self,
+        request: str,
+        quotas: Sequence[Quota],
+        *,
+        exchange: Exchange | None = None,
+        now_ms: int | None = None,
+        **message: Any,
+    ) -> Verdict:
+        """Admit and submit at once: what is not admitted is not queued. `message` is what `submit` takes; `exchange`
+        may send the call along with something else."""
+        admit = admit_arguments(request, quotas)
         submit = [int(value) if isinstance(value, bool) else value for value in map(message.__getitem__, SUBMITTED)]
-        commands = [self.command("admit", *admit_arguments(request, quotas)), self.command("submit", *submit, 1, "")]
-        for answer in (answers := self.run(commands)):
-            if isinstance(answer, redis.ResponseError):
-                raise answer
-        return to_verdict(answers[0])
+        # admit has just let it in: submit need not look.
+        command = self.command("offer", len(admit), *admit, *submit, 0, "", now_ms=now_ms)
+        (answer,) = self.run([command], exchange)
+        if isinstance(answer, redis.ResponseError):
+            raise answer
+        return to_verdict(answer)
 
     def dispatch(
         self,
@@ -262,9 +273,9 @@ class Scripts:
         """A call as a command, for callers that send several at once; `arguments` are the script's ARGV 2 and on."""
         return ("FCALL", library.function(name), 1, self.key, "" if now_ms is None else now_ms, *arguments)
 
-    def run(self, commands: Sequence[Command]) -> list[Any]:
+    def run(self, commands: Sequence[Command], exchange: Exchange | None = None) -> list[Any]:
         """The answers to several calls in one write, as Wire.exchange gives them; the library is loaded if need be."""
-        answers = self.wire.exchange(commands)
+        answers = (exchange or self.wire.exchange)(commands)
         for _ in range(LOADS_AT_MOST):
             missing = [place for place, answer in enumerate(answers) if library.is_missing(answer)]
             if not missing:

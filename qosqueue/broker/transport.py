@@ -38,6 +38,7 @@ from qosqueue.broker.revocation import Revocation, revoked_by
 from qosqueue.broker.scripts import Scripts
 from qosqueue.broker.submission import submit_message
 from qosqueue.broker.sweep import sweep
+from qosqueue.broker.wire import packed_commands
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.reference.message import Delivery, Nothing, Place
 from qosqueue.policy.terms import BULK_LANE, LANES, SYSTEM_LANE
@@ -218,7 +219,7 @@ class Channel(stock.Channel):
             block_s = min(block_s or self._retry_after_ms / 1000, self._retry_after_ms / 1000)
         commands = self._picks.wait(self._armed, block_s or 0, stock_lists)
         connection.check_health()
-        connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        connection.send_packed_command([packed_commands(commands)], check_health=False)
 
     def _brpop_read(self, **options: Any) -> bool:
         if not self._armed:

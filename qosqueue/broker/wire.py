@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
+import hiredis
 import redis
 
 Command = tuple[Any, ...]
+Exchange = Callable[[Sequence[Command]], list[Any]]
 
 # A connection that was used so short a time ago is taken to be open still; asking costs as much as a small command.
 FRESH_S = 0.2
+# Several commands of no more than this go as one piece.
+SENT_WHOLE_BYTES = 6_000
 
 
 class Wire:
@@ -38,17 +42,17 @@ class Wire:
         Raises redis.RedisError if Redis is away: then nobody knows which commands were carried out.
         """
         connection = self._take()
-        packed = connection.pack_commands(commands)
+        packed = packed_commands(commands)
         try:
             try:
-                connection.send_packed_command(packed, check_health=False)
+                connection.send_packed_command([packed], check_health=False)
             except redis.ConnectionError:
-                if len(packed) > 1:
+                if len(commands) > 1 and len(packed) > SENT_WHOLE_BYTES:
                     raise
-                # It was closed while it was idle. One piece is one command, which is carried out only if it was heard
-                # whole, or a few of 6 kB together, which an empty buffer takes whole: nobody heard. Of several pieces
-                # some may have been carried out. A server that is away fails again.
-                connection.send_packed_command(packed, check_health=False)
+                # It was closed while it was idle. One command is carried out only if it was heard whole, and a few
+                # small ones an empty buffer takes whole: nobody heard. Of more some may have been carried out. A server
+                # that is away fails again.
+                connection.send_packed_command([packed], check_health=False)
             return [answer_of(connection) for _ in commands]
         except BaseException:
             # Answers that were not read would pass for those of the next exchange.
@@ -66,8 +70,14 @@ class Wire:
         except IndexError:
             return self._pool.get_connection()
         if monotonic() - used_at_s > FRESH_S:
-            _revive(connection)
+            revive(connection)
         return connection
+
+
+def packed_commands(commands: Sequence[Command]) -> bytes:
+    """Commands as they are sent; redis-py's own packer looks at every argument once more. Arguments are text, bytes and
+    numbers."""
+    return b"".join(map(hiredis.pack_command, commands))
 
 
 def answer_of(connection: Any) -> Any:
@@ -78,7 +88,7 @@ def answer_of(connection: Any) -> Any:
         return refused
 
 
-def _revive(connection: Any) -> None:
+def revive(connection: Any) -> None:
     """Make an idle connection fit for use: one that was closed meanwhile is opened again at the first command."""
     try:
         stale = connection.can_read()

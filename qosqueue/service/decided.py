@@ -19,11 +19,13 @@ def admitted(by: Admitted, at_ms: int) -> Decision:
     )
 
 
-def dispatched(fence: int, worker: str, passage: str) -> Decision:
-    """An attempt began: which one, on which replica's worker, and what it met until then. Zeros are left out."""
+def dispatched(fence: int, worker: str, passage: str, at_ms: int | None = None) -> Decision:
+    """An attempt began (`at_ms`, else now): which one, on which replica's worker, and what it met until then. Zeros are
+    left out."""
     met = Passage.from_text(passage)
     told = {} if met is None else {name: value for name, value in vars(met).items() if value}
-    return Decision(DecisionKind.DISPATCHED, now_ms(), {"fence": fence, "worker": worker, "met": told})
+    facts = {"fence": fence, "worker": worker, "met": told}
+    return Decision(DecisionKind.DISPATCHED, now_ms() if at_ms is None else at_ms, facts)
 
 
 def lease_lost(fence: int) -> Decision:

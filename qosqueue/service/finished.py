@@ -21,6 +21,9 @@ KEEP_ROWS = 50_000
 RETRY_S = 1.0
 LINGER_S = 0.25
 
+# Nobody waits for a decision to be put into words: the thread that writes does it.
+MakeDecision = Callable[[], Decision]
+
 log = structlog.get_logger(__name__)
 
 
@@ -34,22 +37,22 @@ class FinishedRequests:
     def __init__(self, record: JobRecord, keep: Callable[[Sequence[Ended]], bool]) -> None:
         self._record = record
         self._keep = keep
-        self._rows: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+        self._rows: queue.SimpleQueue[tuple[dict[str, Any], Sequence[MakeDecision]]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
 
-    def add(self, row: dict[str, Any], decided: Sequence[Decision] = (), *, at_once: bool = False) -> None:
-        """Record one request that ended: soon, or `at_once` if SQL is there. If the buffer is full the row is dropped
-        and the log says so."""
-        if at_once and self._is_written(Ended(row, decided)):
+    def add(self, row: dict[str, Any], decided: Sequence[MakeDecision] = (), *, at_once: bool = False) -> None:
+        """Record one request that ended, and what was decided about it: soon, or `at_once` if SQL is there. If the
+        buffer is full the row is dropped and the log says so."""
+        if at_once and self._is_written(_ended(row, decided)):
             return
         if self._thread is None:
             self._start()
         if self._rows.qsize() >= KEEP_ROWS:
             log.error("a finished request is not recorded: SQL has been away for too long", request=row["id"])
             return
-        self._rows.put(Ended(row, decided))
+        self._rows.put((row, decided))
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what waits, then stop."""
@@ -115,7 +118,12 @@ class FinishedRequests:
         rows: list[Ended] = []
         try:
             while len(rows) < limit:
-                rows.append(self._rows.get(timeout=wait_s) if not rows and wait_s else self._rows.get_nowait())
+                taken = self._rows.get(timeout=wait_s) if not rows and wait_s else self._rows.get_nowait()
+                rows.append(_ended(*taken))
         except queue.Empty:
             pass
         return rows
+
+
+def _ended(row: dict[str, Any], decided: Sequence[MakeDecision]) -> Ended:
+    return Ended(row, [make() for make in decided])

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import redis
@@ -119,7 +120,8 @@ class OnlineCall:
         self._plan = plan
         self._admitted = admitted
         self._around = around
-        self._decided: list[Decision] = [decisions.admitted(admitted, row["created_ms"])]
+        # Made when all is over: nobody waits for them.
+        self._decided: list[Callable[[], Decision]] = [partial(decisions.admitted, admitted, row["created_ms"])]
         self._replies = replies
         self._reader = reader
         self._queues = queues
@@ -225,7 +227,8 @@ class OnlineCall:
         match reply.kind:
             case "started":
                 self._row |= {"started_ms": now_ms(), "worker": data["worker"], "attempts": reply.fence}
-                self._decided.append(decisions.dispatched(reply.fence, data["worker"], data.get("passage", "")))
+                met = (reply.fence, data["worker"], data.get("passage", ""))
+                self._decided.append(partial(decisions.dispatched, *met, at_ms=self._row["started_ms"]))
                 return Started(data["worker"], data["queued_ms"])
             case "chunk":
                 if not self._began:
@@ -311,7 +314,8 @@ class Online:
         def offer(plan: Plan) -> Admitted | Refusal:
             message = wire_message(request_id, plan.request, created_ms, plan.profile, reply=self._reader.address)
             who = (plan.model.name, tenant.id, tenant.counts_as)
-            return decided(plan, self._publisher.offer(request_id, *who, plan.profile, message, plan.quotas))
+            exchange = partial(self._reader.exchange, otherwise=self._scripts.wire.exchange)
+            return decided(plan, self._publisher.offer(request_id, *who, plan.profile, message, plan.quotas, exchange))
 
         try:
             went = self._detours.go(tenant, request, offer)

@@ -6,7 +6,7 @@ They go with the row of their request; who wants to know more than these asks `q
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -38,7 +38,8 @@ class DecisionKind(StrEnum):
     RETRIED = "retried"
 
 
-# Made once: to put it together takes longer than to run it.
+# Made once: to put a statement together takes longer than to run it.
+INSERT = insert(DecisionRow)
 _KNOWN = func.coalesce(func.max(DecisionRow.number), 0)
 ONE_MORE = insert(DecisionRow).from_select(
     ["request_id", "number", "at_ms", "kind", "facts"],
@@ -67,21 +68,28 @@ class Decision:
 def append(session: Session, request_ids: Sequence[str], decision: Decision) -> None:
     """Keep one more decision about requests whose rows this transaction has just changed, while there are few of
     each."""
-    told = asdict(decision) | {"kind": decision.kind.value}
+    told = {"at_ms": decision.at_ms, "kind": decision.kind.value, "facts": decision.facts}
     # On the connection: the session would look for objects to keep up to date.
     session.connection().execute(ONE_MORE, [told | {"of": request_id} for request_id in request_ids])
 
 
 def insert_all(session: Session, decisions: Mapping[str, Iterable[Decision]]) -> None:
     """Keep the decisions about requests whose rows this transaction inserts."""
+    # Written out: asdict copies all facts, and this is done for every request.
     rows = [
-        asdict(decision) | {"request_id": request_id, "number": number}
+        {
+            "request_id": request_id,
+            "number": number,
+            "at_ms": decision.at_ms,
+            "kind": decision.kind.value,
+            "facts": decision.facts,
+        }
         for request_id, each in decisions.items()
         for number, decision in enumerate(each, 1)
         if number <= MOST
     ]
     if rows:
-        session.connection().execute(insert(DecisionRow), rows)
+        session.connection().execute(INSERT, rows)
 
 
 class Decisions:

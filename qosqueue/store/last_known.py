@@ -45,9 +45,9 @@ class LastKnown(Generic[K, V]):
         """
         # Taken before the question is put: the answer may be as old as this.
         asked_ms = self._monotonic_ms()
-        with self._lock:
-            known = self._answers.get(key)
-            generation = self._generation
+        # In this order, without the lock: an answer of a generation that ends meanwhile is not kept.
+        generation = self._generation
+        known = self._answers.get(key)
         if known is not None and asked_ms < known[1]:
             return known[0]
         try:

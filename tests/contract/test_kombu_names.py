@@ -52,7 +52,6 @@ NAMES: list[tuple[Any, str, list[str]]] = [
     (stock.Channel, "close", []),
     (stock.Transport, "_deliver", ["message", "queue"]),
     (stock.MultiChannelPoller, "on_poll_start", []),
-    (Connection, "pack_commands", ["commands"]),
     (Connection, "send_packed_command", ["command", "check_health"]),
     (Connection, "check_health", []),
 ]

@@ -9,7 +9,12 @@ import pytest
 
 from qosqueue.broker import transport
 from qosqueue.broker.celery_app import INFER_TASK, make_celery
+from qosqueue.broker.publish import Publisher
+from qosqueue.broker.submission import submitted
 from qosqueue.broker.task_message import TaskMessages, request_of
+from qosqueue.policy.profile import Facts, make_profile
+from qosqueue.policy.quota import Verdict
+from qosqueue.policy.terms import TaskType, Tier, WeightClass
 from qosqueue.settings import Settings
 from tests.support.messages import header
 
@@ -92,3 +97,23 @@ def test_the_request_is_read_back_from_either(sent: dict[str, Any], made: dict[s
 def test_what_asks_more_of_celery_is_left_to_it(made: dict[str, Any], part: str | None, change: dict[str, Any]) -> None:
     (made if part is None else made[part]).update(change)
     assert request_of(made) is None
+
+
+def test_the_order_is_told_what_the_message_says(settings: Settings) -> None:
+    """The publisher writes both from one header, without reading the message again."""
+    profile = make_profile(Facts(Tier.STANDARD, WeightClass.LIGHT, TaskType.BATCH, 40, 9, latency_budget_ms=1_234))
+    offered: list[dict[str, Any]] = []
+
+    class Recorder:
+        def offer(self, request_id: str, quotas: object, exchange: object, **message: Any) -> Verdict:
+            offered.append(message)
+            return Verdict(True, 0, ())
+
+    publisher = Publisher(make_celery(settings), settings, Recorder())  # type: ignore[arg-type]
+    publisher.offer("job_1", "m", "ten_1", "org", profile, REQUEST, [])
+    (told,) = offered
+    message = json.loads(told["payload"])
+    assert told == submitted(
+        profile.routing_key, message, dump=lambda _: told["payload"], max_attempts=profile.max_attempts + 1
+    )
+    assert (told["task"], told["model"], told["organisation"], told["batch"]) == ("job_1", "m", "org", True)

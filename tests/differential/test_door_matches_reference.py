@@ -60,6 +60,9 @@ REFUSED: list[tuple[str, tuple[Any, ...]]] = [
     ("admit", ("task-1", "t:a", "tokens", 1, "0.5")),
     ("admit", ("task-1", "t:a", "tokens", 1, 1, "t:a", "tokens", 1, 1)),
     ("admit", ("task-1", "t:a", "tokens", 1, 1, "t:b", "tokens", "", 1)),
+    ("offer", ()),
+    ("offer", (1, "task-1")),
+    ("offer", (2, "task-1", "t:a", "tag1")),
     ("release", ("task-1",)),
     ("release", ("task-1", -1, 1)),
     ("release", ("task-1", 1, "")),
@@ -125,6 +128,17 @@ class DoorMachine(RuleBasedStateMachine):
         self.number += 1
         more = {"task": request, "tenant": "a", "ttl_ms": ttl_ms, "max_attempts": attempts, "admitted": admitted}
         self.same("submit", **submission(f"tag{self.number}", **more))
+
+    @rule(request=REQUESTS, quotas=ASKED)
+    def offer(self, request: str, quotas: list[Quota]) -> None:
+        self.number += 1
+        message = submission(f"tag{self.number}", task=request, tenant="a")
+        ours = self.scripts.offer(request, quotas, **message, now_ms=self.now)
+        theirs = self.reference.admit(self.now, request=request, quotas=quotas)
+        assert ours == theirs, (request, quotas, ours, theirs)
+        if theirs.admitted:
+            self.reference.submit(self.now, **message)
+        self.ran["offered" if theirs.admitted else "offer"] += 1
 
     @rule(lease_ms=st.sampled_from([1, 5_000]))
     def dispatch(self, lease_ms: int) -> None:
@@ -294,7 +308,7 @@ def test_the_door_matches_its_reference(redis_client: redis.Redis) -> None:
     machine = type("Machine", (DoorMachine,), {"client": redis_client, "ran": ran})
     rounds = 0
     while ran.total() < steps or not all(
-        ran[each] for each in ("admitted", "refused", "released", "lapsed", "opened", "illegal")
+        ran[each] for each in ("admitted", "refused", "offered", "released", "lapsed", "opened", "illegal")
     ):
         rounds += 1
         assert rounds <= MOST_ROUNDS, f"only {dict(ran)}"

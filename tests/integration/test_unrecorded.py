@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -60,7 +62,7 @@ def test_what_ended_while_sql_was_away_outlives_its_web_process(modelled: Road) 
     finished = FinishedRequests(record, unrecorded.keep)
     requests = [ended(modelled, number) for number in range(5)]
     for each in requests:
-        finished.add(each.row, each.decided)
+        finished.add(each.row, [partial(copy, decision) for decision in each.decided])
     finished.close()
     ids = [each.row["id"] for each in requests]
     with pytest.raises(StoreUnavailable):
@@ -107,7 +109,7 @@ def test_with_both_away_rows_wait_in_memory(modelled: Road) -> None:
     modelled.services.redis.config_set("maxmemory", 1)
     try:
         assert not unrecorded.keep([last])
-        finished.add(last.row, last.decided)
+        finished.add(last.row, [partial(copy, decision) for decision in last.decided])
         record.away = False
         eventually(lambda: record.status(last.row["id"]), within_s=5)
     finally:

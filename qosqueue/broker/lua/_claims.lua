@@ -83,7 +83,8 @@ local function charge(now, message, terms, tier)
   if claimed == nil then claimed = tonumber(call('HGET', message_key(message.tag), 'claimed') or '') end
   if not claimed then
     claimed = tonumber(call('HGET', P .. 'claims', pair(message.organisation, message.model)) or 0)
-    call('HSET', message_key(message.tag), 'claimed', claimed)
+    if message.claimed == nil then call('HSET', message_key(message.tag), 'claimed', claimed) end
+    message.claimed = claimed
   end
   if contract > 0 and (message.in_profile == 1 or take_tokens(now, message, terms, contract)) then return 0, 1 end
   allowed = tonumber(allowed) or (contract > 0 and contract or C.ALLOWANCE_Q10[tier + 1])

@@ -106,11 +106,15 @@ end
 -- the newer message, and so does what is held under it.
 local function is_last_of_its_task(message) return call('HGET', P .. 'tasks', message.task) == message.tag end
 
--- The message is gone for good, and what its request held with it.
-local function forget(message, was_served)
+-- The message is gone for good, and what its request held with it. `spent` is what a served one has used: {tokens, ms of
+-- slots}, if that is known.
+local function forget(message, now, was_served, spent)
   call('DEL', message_key(message.tag), body_key(message.tag))
-  if is_last_of_its_task(message) then
-    call('HDEL', P .. 'tasks', message.task)
+  if not is_last_of_its_task(message) then return end
+  call('HDEL', P .. 'tasks', message.task)
+  if spent then
+    settle_hold(now, message.task, spent[1], spent[2])
+  else
     end_hold(message.task, was_served)
   end
 end

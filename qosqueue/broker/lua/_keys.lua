@@ -52,7 +52,7 @@ end
 
 local function ring(place)
   local bell = bell_key(place)
-  if call('LLEN', bell) < C.BELL_DEPTH then call('RPUSH', bell, '1') end
+  if call('RPUSH', bell, '1') > C.BELL_DEPTH then call('LPOP', bell) end
 end
 
 -- The message as a table, or nil if there is none. `penalty` '' is: not yet decided. Written out: every pick pays for it.

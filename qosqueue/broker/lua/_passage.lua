@@ -25,11 +25,14 @@ end
 -- its row, how many at its place, how many relegated and batch at all (itself included); then the counts of picks.
 local function note_arrival(now, message)
   local place = pair(message.lane, message.model)
-  local own = call('ZCARD', waiting_key(message.stand .. ':' .. place, message.tenant))
   local read = call('MGET', waits_key(place), waits_key('relegated'), waits_key('batch'), pick_keys(message))
+  local own = (message.stand == 'later' or message.stand == 'expired') and 0 or 1
+  if tonumber(read[1] or 0) > own then own = call('ZCARD', waiting_key(message.stand .. ':' .. place, message.tenant)) end
   local seen = {math.max(0, now - message.arrival), own}
   for index = 1, 9 do seen[2 + index] = read[index] or 0 end
   message.seen = table.concat(seen, ':')
+  -- One look where no limit was ever reached.
+  if call('EXISTS', P .. 'held') == 0 then return end
   local held = held_ms(now, counted(message))
   for index = 1, 6 do
     if held[index] > 0 then

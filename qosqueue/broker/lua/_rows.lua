@@ -14,11 +14,14 @@ end
 -- start for each field), or of a stand that is not live over all places (so that a pick need not look for it).
 local function waits_key(name) return P .. 'waits:' .. name end
 
+-- Returns how many wait at the place now.
 local function count(stand, place, by)
   local row = stand .. ':' .. place
   if call('HINCRBY', P .. 'depth', row, by) <= 0 then call('HDEL', P .. 'depth', row) end
-  if call('INCRBY', waits_key(place), by) <= 0 then call('DEL', waits_key(place)) end
   if stand ~= 'live' and call('INCRBY', waits_key(stand), by) <= 0 then call('DEL', waits_key(stand)) end
+  local waiting = call('INCRBY', waits_key(place), by)
+  if waiting <= 0 then call('DEL', waits_key(place)) end
+  return waiting
 end
 
 local function enter_row(message)
@@ -31,6 +34,7 @@ local function enter_row(message)
   count(message.stand, place, 1)
 end
 
+-- Returns how many still wait at its place.
 local function leave_row(message)
   local place = pair(message.lane, message.model)
   local row = message.stand .. ':' .. place
@@ -43,7 +47,7 @@ local function leave_row(message)
     call('ZREM', heads_key(row), message.tenant)
     call('SREM', parked_key(message.tenant), row)
   end
-  count(message.stand, place, -1)
+  return count(message.stand, place, -1)
 end
 
 -- The limits that hold for every message of a place. The tier is its lane's, what stands before the first dot.

@@ -103,15 +103,16 @@ local function save_standing(message)
     'in_profile', message.in_profile)
 end
 
+-- Returns how many still wait at its place, nil if it did not wait there.
 local function unstand(message)
   if message.stand == 'later' then
     call('ZREM', P .. 'later', message.tag)
-    return
+    return nil
   end
-  if message.stand == 'expired' then return end
+  if message.stand == 'expired' then return nil end
   if message.due > 0 then call('ZREM', P .. 'due', message.tag) end
-  leave_row(message)
   if message.stand == 'live' then remove_claim(message) end
+  return leave_row(message)
 end
 
 -- Pass over for good what is past its time to live: it stays where the next sweep finds it.
@@ -137,7 +138,7 @@ end
 local function leave_queue(message)
   call('ZREM', P .. 'arrivals:' .. message.lane, message.tag)
   if message.expires > 0 then call('ZREM', P .. 'expiry', message.tag) end
-  unstand(message)
+  return unstand(message)
 end
 
 -- It leaves the queue without service: its contract pays nothing for it.
@@ -205,10 +206,26 @@ local function counted(message)
   return names
 end
 
+-- One more or one less runs under each of these names; how many do now. Two or three commands, however many names.
+local function count_running(names, by)
+  local running, kept, gone = {}, {}, {}
+  for index, told in ipairs(call('HMGET', P .. 'running', unpack(names))) do
+    local name, number = names[index], tonumber(told or 0) + by
+    running[name] = number
+    if number > 0 then
+      kept[#kept + 1], kept[#kept + 2] = name, number
+    else
+      gone[#gone + 1] = name
+    end
+  end
+  if kept[1] then call('HSET', P .. 'running', unpack(kept)) end
+  if gone[1] then call('HDEL', P .. 'running', unpack(gone)) end
+  return running
+end
+
 -- `mosts` are the limits that are in force, of these names at least.
 local function begin_running(now, message, mosts)
-  for _, name in ipairs(counted(message)) do
-    local running = call('HINCRBY', P .. 'running', name, 1)
+  for name, running in pairs(count_running(counted(message), 1)) do
     if mosts[name] and running >= mosts[name] then set_reached(now, name, true) end
   end
 end
@@ -228,12 +245,10 @@ end
 
 local function end_lease(now, message)
   call('ZREM', P .. 'leases', message.tag)
-  call('HDEL', message_key(message.tag), 'holder')
-  local names, running = counted(message), {}
-  for _, name in ipairs(names) do
-    running[name] = call('HINCRBY', P .. 'running', name, -1)
-    if running[name] <= 0 then call('HDEL', P .. 'running', name) end
-  end
+  local names = counted(message)
+  local running = count_running(names, -1)
+  -- One look where nothing is limited and nothing waits for spare slots.
+  if call('EXISTS', P .. 'held', P .. 'limits', waits_key('batch'), parked_key(message.tenant)) == 0 then return end
   if call('EXISTS', P .. 'held') == 1 then let_go(now, names, running) end
   if call('EXISTS', P .. 'limits', waits_key('batch')) > 0 then ring_opened(message, running) end
   unpark(message.tenant)

@@ -186,7 +186,7 @@ local until_ms = now + lease_ms
 local counts = call('MGET', pick_keys(message))
 local passage = passage_of(now, message, counts, held)
 count_pick(message, counts)
-leave_queue(message)
+local left = leave_queue(message)
 message.fence = message.fence + 1
 call('HSET', message_key(message.tag), 'state', 'leased', 'fence', message.fence, 'attempts', message.attempts + 1,
   'holder', ARGV[3], 'started', now)
@@ -197,7 +197,7 @@ begin_running(now, message, mosts)
 local picked_at = pair(message.lane, message.model)
 for index = 1, ARGV[5] do
   local place = ARGV[5 + index]
-  if place == picked_at and call('EXISTS', waits_key(place)) == 0 then
+  if place == picked_at and left <= 0 then
     call('DEL', bell_key(place))
   elseif waits[2 + index] then
     if call('EXISTS', bell_key(place)) == 1 then break end

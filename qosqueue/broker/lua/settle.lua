@@ -43,6 +43,5 @@ if outcome == 'done' and message.cancel == 0 then
   end
 end
 give_back(now, message, message.cost_ms - math.min(actual, C.LARGEST_COST_MS))
-if outcome == 'done' and tokens and is_last_of_its_task(message) then settle_hold(now, message.task, tokens, gpu_ms) end
-forget(message, outcome == 'done')
+forget(message, now, outcome == 'done', outcome == 'done' and tokens and {tokens, gpu_ms})
 return (outcome == 'requeue' or outcome == 'retry' or outcome == 'dead') and 2 or 1

@@ -40,11 +40,13 @@ call('HSET', P .. 'tasks', message.task, tag)
 join_queue(now, message)
 note_arrival(now, message)
 -- One write for all that save_standing writes and all that stays as it is.
-call('HSET', message_key(tag), 'tag', tag, 'task', message.task, 'lane', message.lane, 'model', model, 'tenant', tenant,
+local fields = {'tag', tag, 'task', message.task, 'lane', message.lane, 'model', model, 'tenant', tenant,
   'organisation', message.organisation, 'priority', ARGV[8], 'batch', ARGV[9], 'budget_ms', budget,
   'predicted_ms', predicted, 'cost_ms', cost, 'urgency', message.urgency, 'arrival', arrival, 'number', message.number,
   'expires', message.expires, 'max_attempts', ARGV[14], 'boost', -1, 'boost_until', 0, 'fence', message.fence, 'attempts', 0,
   'started', 0, 'cancel', 0, 'state', message.state, 'stand', message.stand, 'eta', message.eta, 'due', message.due,
   'score', message.score, 'penalty', message.penalty, 'in_profile', message.in_profile,
-  'seen', message.seen)
+  'seen', message.seen}
+if message.claimed then fields[#fields + 1], fields[#fields + 2] = 'claimed', message.claimed end
+call('HSET', message_key(tag), unpack(fields))
 return 1

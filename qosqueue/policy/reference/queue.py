@@ -384,7 +384,6 @@ class ReferenceQueue:
 
     def _leave_lease(self, now: int, message: Message) -> None:
         self.leases.remove(message.tag)
-        message.holder = None
         self.standing.end(now, message)
 
     def _drop(self, message: Message) -> None:
