@@ -15,7 +15,6 @@ import structlog
 from qosqueue.broker.leases import LeaseTable
 from qosqueue.broker.replicas import Replicas, ReplicaState
 from qosqueue.broker.scripts import Scripts
-from qosqueue.broker.wire import Command
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.breaker import SOUND, Breaker, State, model_breaker, most_running, replica_breaker
 
@@ -37,15 +36,14 @@ class ReplicaBreakers:
         self._names = {model: replica_breaker(worker, model) for model in models}
         self._states = dict.fromkeys(self._names, State.CLOSED)
 
-    def served(self, model: str) -> list[Command]:
-        """What tells the breakers that an attempt was served, to go with what settles it."""
-        return [self._scripts.command("observe", 1, model_breaker(model), self._names[model])]
+    def names(self, model: str) -> list[str]:
+        """The breakers of an attempt, for what settles it to tell."""
+        return [model_breaker(model), self._names[model]]
 
     def failed(self, model: str) -> None:
         """Tell them that an engine has failed one."""
         try:
-            names = [model_breaker(model), self._names[model]]
-            _, state = self._scripts.observe(names=names, served=False)
+            _, state = self._scripts.observe(names=self.names(model), served=False)
         except redis.RedisError as error:
             log.warning("a failure is not told to the breakers", model=model, error=str(error))
             return

@@ -164,10 +164,11 @@ class Attendant:
         if self._table.release(receipt_of(delivery)) is None:
             self._outbox.flush()  # given back meanwhile: the process ends
             return
-        settle = self._scripts.command("settle", *settle_arguments(delivery.tag, delivery.fence, outcome, ended.spent))
-        told = self._breakers.served(delivery.model) if ended.served else []
+        breakers = self._breakers.names(delivery.model) if ended.served else ()
+        how = settle_arguments(delivery.tag, delivery.fence, outcome, ended.spent, breakers)
+        settle = self._scripts.command("settle", *how)
         try:
-            settled = self._outbox.flush(None if outcome == "requeue" else writer, *told, settle)
+            settled = self._outbox.flush(None if outcome == "requeue" else writer, settle)
         except redis.RedisError as error:
             self._table.put_off(delivery, "requeue", error)
             return

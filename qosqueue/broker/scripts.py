@@ -119,14 +119,16 @@ class Scripts:
         fence: int,
         outcome: Outcome,
         spent: Mapping[str, int] | None = None,
+        breakers: Sequence[str] = (),
         now_ms: int | None = None,
     ) -> int:
         """End one attempt: 0 stale, 1 as asked, 2 was to be put back or kept, but its tenant had cancelled it: gone, 3
         was to be retried, but this was its last attempt: it still runs.
 
         `spent` is what a done one has used, as of `release`; None: not known, what was estimated stays charged.
+        `breakers` are told that a done one was served.
         """
-        return int(self._call("settle", now_ms, *settle_arguments(tag, fence, outcome, spent)))
+        return int(self._call("settle", now_ms, *settle_arguments(tag, fence, outcome, spent, breakers)))
 
     def withdraw(self, *, task: str, now_ms: int | None = None) -> int:
         """Take a message back: 0 unknown, 1 it is gone, 2 it runs and its holder was told to stop."""
@@ -356,9 +358,11 @@ def admit_arguments(request: str, quotas: Sequence[Quota]) -> list[Any]:
     return [request, *chain.from_iterable((each.name, each.kind, each.most, each.amount) for each in quotas)]
 
 
-def settle_arguments(tag: str, fence: int, outcome: Outcome, spent: Mapping[str, int] | None) -> list[Any]:
+def settle_arguments(
+    tag: str, fence: int, outcome: Outcome, spent: Mapping[str, int] | None, breakers: Sequence[str] = ()
+) -> list[Any]:
     """ARGV 2 and on of the settle script."""
-    return [tag, fence, outcome, *_told_spent(spent)]
+    return [tag, fence, outcome, *_told_spent(spent), *breakers]
 
 
 def _told_spent(spent: Mapping[str, int] | None) -> tuple[Any, Any]:

@@ -150,10 +150,11 @@ class DoorMachine(RuleBasedStateMachine):
         which=st.integers(0, 3),
         outcome=st.sampled_from(["done", "void", "requeue", "retry", "retry", "dead"]),
         spent=SPENT,
+        breakers=st.lists(st.sampled_from(BREAKERS), max_size=2, unique=True),
     )
-    def settle(self, which: int, outcome: Any, spent: dict[str, int] | None) -> None:
+    def settle(self, which: int, outcome: Any, spent: dict[str, int] | None, breakers: list[str]) -> None:
         tag, fence = self.deliveries[max(-len(self.deliveries), -1 - which)]
-        self.same("settle", tag=tag, fence=fence, outcome=outcome, spent=spent)
+        self.same("settle", tag=tag, fence=fence, outcome=outcome, spent=spent, breakers=breakers)
 
     @rule(request=REQUESTS)
     def withdraw(self, request: str) -> None:

@@ -231,7 +231,8 @@ class Promises(RuleBasedStateMachine):
         for tag, message in self.queue.messages.items():
             assert message.attempts == self.charged.get(tag, 0) <= message.max_attempts
             assert message.fence == self.highest.get(tag, 0)
-            assert (message.holder is None) == (message.state is not State.LEASED) == (tag not in self.queue.leases)
+            assert (message.state is State.LEASED) == (tag in self.queue.leases)
+            assert (message.holder is None) == (message.fence == 0), "who holds it, or held it last"
 
     @invariant()
     def what_runs_is_counted(self) -> None:

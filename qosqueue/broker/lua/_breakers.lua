@@ -70,3 +70,26 @@ local function opens_after(now, breaker)
   local full = breaker.state == 'half_open' and breaker.let_in >= C.PROBES
   return (breaker.state == 'open' or full) and math.max(1, breaker.until_ms - now) or 0
 end
+
+-- An attempt has ended; the state of this breaker now.
+local function note_outcome(now, name, was_served)
+  if was_served and call('HEXISTS', P .. 'breakers', name) == 0 then return 'closed' end
+  local breaker = look_at_breaker(now, name)
+  local before = breaker.state
+  if was_served and before == 'closed' then
+    if breaker.score > 1 then breaker.score = breaker.score - 1 else breaker = sound() end
+  elseif was_served and before == 'half_open' then
+    if breaker.left > 1 then breaker.left = breaker.left - 1 else breaker = sound() end
+  elseif before == 'closed' then
+    local score = now - breaker.since <= C.FORGOTTEN_MS and breaker.score or 0
+    if score + C.FAULT_STEP < C.OPENS_AT then
+      breaker.score, breaker.since = score + C.FAULT_STEP, now
+    else
+      breaker = opened(now, breaker.pause_ms)
+    end
+  elseif before == 'half_open' then
+    breaker = opened(now, math.min(2 * breaker.pause_ms, C.LONGEST_PAUSE_MS))
+  end
+  save_breaker(name, breaker, before)
+  return breaker.state
+end

@@ -41,8 +41,8 @@ class Message:
     `arrival` is its ETA if it has one, and `eta` that instant until it has come, else 0; `expires` 0: never;
     `budget_ms` 0: no deadline; `predicted_ms` is what the sender said, `cost_ms` the same corrected by the tenant's
     bias; `penalty` None: not yet decided (it is when the message first joins the order), `claimed` what its
-    organisation claimed before it then; `boost` is a priority that counts until `boost_until`; the two `seen` are the
-    readings of when it began to wait (passage.py).
+    organisation claimed before it then; `boost` is a priority that counts until `boost_until`; `holder` has it, or had
+    it last; the two `seen` are the readings of when it began to wait (passage.py).
     """
 
     tag: str

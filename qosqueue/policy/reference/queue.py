@@ -142,16 +142,26 @@ class ReferenceQueue:
         return [self._renew_one(now + lease_ms, tag, fence) for tag, fence in leases]
 
     def settle(
-        self, now: int, *, tag: str, fence: int, outcome: Outcome, spent: Mapping[str, int] | None = None
+        self,
+        now: int,
+        *,
+        tag: str,
+        fence: int,
+        outcome: Outcome,
+        spent: Mapping[str, int] | None = None,
+        breakers: Sequence[str] = (),
     ) -> int:
         """End one attempt: 0 stale, 1 as asked, 2 was to be put back or kept, but its tenant had cancelled it: gone, 3
         was to be retried, but this was its last attempt: it still runs.
 
         `spent` is what a done one has used, as of `release`; None: not known, what was estimated stays charged.
+        `breakers` are told that a done one was served.
         """
         _check_spent(spent)
         if outcome not in get_args(Outcome):
             raise ValueError(f"outcome: one of {', '.join(get_args(Outcome))} expected, got {outcome!r}")
+        if outcome == "done":
+            self.breakers.observe(now, breakers, served=True)
         message = self._held(tag, fence)
         if message is None:
             return 0
