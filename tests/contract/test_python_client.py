@@ -180,6 +180,40 @@ def test_a_lost_connection_is_tried_again_only_where_that_is_safe(form: str, met
     assert len({request.headers.get("Idempotency-Key") for request in seen}) == 1
 
 
+IN_PROGRESS = {"message": "being answered", "type": "invalid_request_error", "param": None}
+
+
+@pytest.mark.parametrize(
+    ("code", "answered", "tries"),
+    [("idempotency_in_progress", True, 2), ("idempotency_in_progress", False, 3), ("conflict", True, 1)],
+)
+def test_a_submit_whose_first_try_is_still_being_answered_is_asked_for_again(
+    form: str, services: MemoryServices, url: str, code: str, answered: bool, tries: int
+) -> None:
+    made, close_maker = asker(form, url, key_for(services, "a"))
+    job: Job = made("submit", HELLO)
+    close_maker()
+    seen: list[httpx2.Request] = []
+
+    def in_progress(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request)
+        if answered and len(seen) == 2:
+            return httpx2.Response(202, json=job.raw)
+        return httpx2.Response(409, headers={"Retry-After": "0"}, json={"error": {**IN_PROGRESS, "code": code}})
+
+    ask, close = asker(form, "http://qosqueue.invalid", "qq_key", httpx2.MockTransport(in_progress))
+    if (answered, tries) == (True, 2):
+        assert ask("submit", HELLO) == job
+    else:
+        with pytest.raises(ApiError) as refused:
+            ask("submit", HELLO)
+        assert (refused.value.status, refused.value.code) == (409, code)
+    close()
+    assert len(seen) == tries
+    # Each try is the same request, so the server can find the answer of the first.
+    assert len({(request.headers["Idempotency-Key"], request.content) for request in seen}) == 1
+
+
 def test_a_stream_that_is_cut_off_is_no_answer(form: str) -> None:
     def cut(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, text='data: {"choices": [{"delta": {"content": "Hel"}}]}\n\n')
