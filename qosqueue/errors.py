@@ -51,6 +51,10 @@ class InvalidField(QosqueueError):
         self.got = got
 
 
+class NoRoom(InvalidField):
+    """The value is a sound one, but others have taken what it would need."""
+
+
 class InvalidPolicy(QosqueueError):
     """A policy that cannot hold: every value in it that is at fault, each named by its key. The text is a line each."""
 

@@ -29,7 +29,7 @@ from qosqueue_web.api.auth import tenants_only
 from qosqueue_web.api.batches import add_batches
 from qosqueue_web.api.completions import add_completions
 from qosqueue_web.api.embeddings import add_embeddings
-from qosqueue_web.api.files import add_files
+from qosqueue_web.api.files import FORM, add_files
 from qosqueue_web.api.health import add_health
 from qosqueue_web.api.idempotent import once
 from qosqueue_web.api.jobs import add_jobs
@@ -37,6 +37,7 @@ from qosqueue_web.api.models import add_models
 from qosqueue_web.api.responses import add_responses
 from qosqueue_web.api.strict_json import StrictRequest
 from qosqueue_web.api.webhook_endpoints import add_webhook_endpoints
+from qosqueue_web.document import Made, finish
 from qosqueue_web.fast_road import FastRoad
 
 if TYPE_CHECKING:
@@ -44,6 +45,17 @@ if TYPE_CHECKING:
 
 OPENAPI_VERSION = "3.1.0"
 DOCUMENT = "/openapi.json"
+STREAMED = ("createChatCompletion", "createCompletion", "createResponse")
+MADE = {
+    "submitJob": (Made("/id", "id", ("retrieveJob", "explainJob", "cancelJob")),),
+    "createResponse": (Made("/id", "id", ("retrieveResponse", "cancelResponse")),),
+    "listModels": (Made("/data/0/id", "name", ("retrieveModel",)),),
+    "createFile": (Made("/id", "file_id", ("retrieveFile", "downloadFile", "deleteFile")),),
+    "createBatch": (Made("/id", "batch_id", ("retrieveBatch", "cancelBatch")),),
+    "createWebhook": (
+        Made("/id", "webhook_endpoint_id", ("retrieveWebhook", "updateWebhook", "rotateWebhook", "deleteWebhook")),
+    ),
+}
 _FAILURES: ResponseDict = dict.fromkeys((400, 401, 404, 405, 409, 413, 415, 422, 429, 500, 503, 504), ErrorBody)
 
 
@@ -123,7 +135,7 @@ def _add_api(app: OpenAPI, services: Services) -> None:
     add_health(public, services)
     tenants = APIBlueprint("api", __name__, abp_responses=_FAILURES, abp_security=[{"bearer": []}])
     tenants.before_request(tenants_only(services.accounts))
-    claim_key, keep_answer = once(services.idempotency)
+    claim_key, keep_answer = once(services.idempotency, services.settings.max_file_bytes)
     tenants.before_request(claim_key)
     tenants.after_request(keep_answer)
     add_completions(tenants, services)
@@ -136,7 +148,7 @@ def _add_api(app: OpenAPI, services: Services) -> None:
     add_webhook_endpoints(tenants, services)
     app.register_api(public)
     app.register_api(tenants)
-    document = app.api_doc
+    document = finish(app, made=MADE, streamed=STREAMED, forms={"createFile": FORM})
 
     @app.get(DOCUMENT, doc_ui=False)
     def openapi_document() -> Response:

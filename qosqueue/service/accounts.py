@@ -10,7 +10,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from qosqueue.errors import Conflict, InvalidField, NotFound, StoreUnavailable
+from qosqueue.errors import Conflict, NoRoom, NotFound, StoreUnavailable
 from qosqueue.policy.terms import Tier
 from qosqueue.service import audit
 from qosqueue.service.fields import may_be_recorded
@@ -241,7 +241,7 @@ def _hold_contracts(session: Session, tenant_id: str, percent: int | None) -> No
     taken = int(session.scalar(others) or 0)
     if taken + percent > ALL_PERCENT:
         free = ALL_PERCENT - taken
-        raise InvalidField("contracted_percent", f"at most {free} (other tenants' contracts come to {taken})", percent)
+        raise NoRoom("contracted_percent", f"at most {free} (other tenants' contracts come to {taken})", percent)
 
 
 def _flush_tenant(session: Session, name: str) -> None:

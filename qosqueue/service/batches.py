@@ -65,7 +65,8 @@ class Batches:
         )
         why_not = self._record.insert(batch, most_open=MOST_OPEN)
         if why_not == "no file":
-            return invalid_value("input_file_id", "there is no such file with purpose batch")
+            told = "input_file_id: there is no such file with purpose batch"
+            return Refusal(404, "file_not_found", told, "input_file_id")
         if why_not is not None:
             told = f"at most {MOST_OPEN} batches of a tenant may be open at once: wait for one to end"
             return Refusal(429, "rate_limit_exceeded", told, retry_after_s=60)

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from qosqueue.policy.terms import MAX_BUDGET_MS, SERVICE_TIERS, ServiceTier
 from qosqueue.service.answers import CHAT
+from qosqueue.service.whole import WHOLE, as_whole
 
 DEFAULT_MAX_TOKENS = 256
 MAX_TOKENS = 1_000_000
@@ -26,7 +27,7 @@ def _whole_ms(most: int) -> WrapValidator:
 
     def check(value: Any, handler: Callable[[Any], int]) -> int:
         try:
-            return handler(value)
+            return handler(as_whole(value))
         except ValidationError as error:
             told = f"expected a whole number of milliseconds from 1 to {most}"
             raise PydanticCustomError("milliseconds", "{told}", {"told": told}) from error
@@ -49,7 +50,9 @@ Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
-Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), WHOLE]
+TokenLimit = Annotated[int, Field(ge=1, le=MAX_TOKENS), WHOLE]
+OneAnswer = Annotated[int, Field(ge=1, le=1, description="only one answer is made"), WHOLE]
 AskedTier = Literal["auto", "default", "priority", "flex", "scale", "fast"]
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -176,9 +179,9 @@ class ChatBody(Sampled):
     prompt_field: ClassVar[str] = "messages"
 
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
-    max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
-    n: int | None = Field(default=None, ge=1, le=1, description="only one answer is made")
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
+    n: OneAnswer | None = None
     stop: Stop | None = None
     seed: Seed | None = None
     stream_options: StreamOptions | None = None

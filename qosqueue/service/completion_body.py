@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Discriminator, Field, Tag
 
 from qosqueue.service.answers import COMPLETIONS
-from qosqueue.service.bodies import MAX_TOKENS, Penalty, Sampled, Seed, Stop, StreamOptions, as_text_or_list
+from qosqueue.service.bodies import OneAnswer, Penalty, Sampled, Seed, Stop, StreamOptions, TokenLimit, as_text_or_list
 
 # OpenAI's own default for this endpoint.
 DEFAULT_COMPLETION_TOKENS = 16
@@ -26,9 +26,9 @@ class CompletionBody(Sampled):
     prompt_field: ClassVar[str] = "prompt"
 
     prompt: Prompt
-    max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
-    n: int | None = Field(default=None, ge=1, le=1, description="only one answer is made")
-    best_of: int | None = Field(default=None, ge=1, le=1, description="only one answer is made")
+    max_tokens: TokenLimit | None = None
+    n: OneAnswer | None = None
+    best_of: OneAnswer | None = None
     stop: Stop | None = None
     seed: Seed | None = None
     stream_options: StreamOptions | None = None

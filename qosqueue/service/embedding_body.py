@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from qosqueue.service.answers import EMBEDDINGS
 from qosqueue.service.bodies import BYTES_PER_TOKEN, Asked
+from qosqueue.service.whole import WHOLE, as_wholes
 
 MOST_INPUTS = 2048
 MOST_TOKENS = 8192
 
 Text = Annotated[str, Field(min_length=1)]
-Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=MOST_TOKENS)]
+Tokens = Annotated[
+    list[Annotated[int, Field(ge=0, lt=2**31)]],
+    Field(min_length=1, max_length=MOST_TOKENS),
+    BeforeValidator(as_wholes),
+]
+Dimensions = Annotated[int, Field(ge=1, le=65_536, description="only the model's own number"), WHOLE]
 
 
 def _kind(value: Any) -> str:
@@ -21,7 +27,7 @@ def _kind(value: Any) -> str:
     first = value[0] if isinstance(value, list) and value else None
     if isinstance(first, list):
         return "as token lists"
-    if isinstance(first, int):
+    if isinstance(first, int | float):
         return "as tokens"
     return "as texts" if isinstance(value, list) else "as text"
 
@@ -43,7 +49,7 @@ class EmbeddingBody(Asked):
 
     input: Input
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: int | None = Field(default=None, ge=1, le=65_536, description="only the model's own number")
+    dimensions: Dimensions | None = None
 
     def output_tokens(self) -> int:
         """None: the answer is no text."""

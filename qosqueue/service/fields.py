@@ -23,7 +23,7 @@ class Naming:
 
 # A name never looks like an id, so that one argument can take either.
 TENANT_NAME = Naming(
-    re.compile(r"(?!ten_[0-9a-f]{24}$)(?! )[A-Za-z0-9._ -]{1,64}(?<! )"),
+    re.compile(r"(?!ten_[0-9a-f]{24}$)[A-Za-z0-9._-]([A-Za-z0-9._ -]{0,62}[A-Za-z0-9._-])?"),
     "1 to 64 letters (a-z), digits, '.', '_', '-' or spaces inside",
 )
 # Nor does an organisation's: a tenant without one counts as its own id.

@@ -7,8 +7,7 @@ until a time; whoever takes it over makes the thing under the same id, and finds
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import structlog
 
@@ -51,11 +50,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class KeptAnswer:
-    """What the first one was answered: the HTTP status, headers and body."""
+    """What the first one was answered: the HTTP status, headers and body. `content` tells what it had sent, where that
+    was not known when it took the key: a file's digest."""
 
     status: int
     headers: list[list[str]]
     body: str
+    content: str | None = None
 
 
 class Idempotency:
@@ -101,9 +102,8 @@ class Idempotency:
 
     def keep(self, claim: Claim, answer: KeptAnswer) -> None:
         """The same request gets this answer for the next 24 h. Never raises: what was made stays made."""
-        told: dict[str, Any] = {"status": answer.status, "headers": answer.headers, "body": answer.body}
         try:
-            self._record.answered(claim.id, told, now_ms() + KEEP_MS)
+            self._record.answered(claim.id, asdict(answer), now_ms() + KEEP_MS)
         except StoreUnavailable as error:
             log.warning("an answer is not kept under its key", made=claim.made_id, error=str(error))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 
 from qosqueue.service.answers import CHAT
 from qosqueue.service.bodies import Asked, AskedTier, BudgetMs, ChatBody, DeadlineMs, Metadata, Strict
@@ -14,8 +14,25 @@ from qosqueue.service.endpoints import ENDPOINTS
 from qosqueue.service.response_body import ResponseBody
 
 
+def _body_by_endpoint(schema: dict[str, Any]) -> None:
+    """What JSON Schema has to say beside the union: each endpoint has its own body, and none streams."""
+    bodies = schema["properties"]["body"]["anyOf"]
+    schema["anyOf"] = [
+        {
+            "properties": {
+                "endpoint": {"const": endpoint},
+                "body": {"allOf": [body, {"properties": {"stream": {"enum": [False, None]}}}]},
+            },
+            "required": [] if endpoint == CHAT else ["endpoint"],
+        }
+        for endpoint, body in zip(ENDPOINTS, bodies, strict=True)
+    ]
+
+
 class JobBody(Strict):
     """Body of `POST /v1/jobs`."""
+
+    model_config = ConfigDict(json_schema_extra=_body_by_endpoint)
 
     endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"] = CHAT
     body: ChatBody | CompletionBody | EmbeddingBody | ResponseBody

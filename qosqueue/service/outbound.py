@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -23,6 +24,11 @@ CALL_WITHIN_S = 15.0
 CONNECT_WITHIN_S = 5.0
 READ_BYTES = 500
 LONGEST_URL = 2048
+_HOST = re.compile(r"([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?|[0-9A-Fa-f:.%]+")
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+# For the API's document: a URL whose host is a name of several labels. A public address, written as one, is taken too.
+_NAME = r"([A-Za-z0-9][A-Za-z0-9_-]{0,62}\.)+[A-Za-z][A-Za-z0-9-]{0,62}"
+PUBLIC_URL = f"^https://{_NAME}(:{_PORT})?" + r'([/?][!-"$-\[\]-~]*)?$'
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -145,6 +151,9 @@ def _parts(url: str, *, private_allowed: bool) -> SplitResult:
         raise Refused(f"scheme {parts.scheme or 'none'!r}")
     if not parts.hostname or port == 0:
         raise Refused("no host")
+    # The resolver's encoder of names raises something of its own for what is none.
+    if not _HOST.fullmatch(parts.hostname):
+        raise Refused("a host that is neither a name nor an address")
     if parts.username is not None or parts.password is not None:
         raise Refused("a name or password in it")
     if parts.fragment:

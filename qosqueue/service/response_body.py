@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from qosqueue.service.answers import RESPONSES
 from qosqueue.service.bodies import (
     DEFAULT_MAX_TOKENS,
     MAX_MESSAGES,
-    MAX_TOKENS,
     MESSAGE_OVERHEAD_TOKENS,
     Message,
     Sampled,
     Strict,
+    TokenLimit,
     as_text_or_list,
 )
 
@@ -62,6 +62,15 @@ class TextConfig(Strict):
 class ResponseBody(Sampled):
     """Body of `POST /v1/responses`: text or messages in, text out; nothing of an earlier response is remembered."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "properties": {"background": {"const": True}, "stream": {"const": True}},
+                "required": ["background", "stream"],
+            }
+        }
+    )
+
     endpoint: ClassVar[str] = RESPONSES
     prompt_field: ClassVar[str] = "input"
     is_kept: ClassVar[bool] = True
@@ -72,7 +81,7 @@ class ResponseBody(Sampled):
         Discriminator(as_text_or_list),
     ]
     instructions: str | None = None
-    max_output_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    max_output_tokens: TokenLimit | None = None
     background: bool | None = None
     store: Literal[True] | None = Field(default=None, description="every response is kept")
     text: TextConfig | None = None

@@ -190,6 +190,27 @@ def test_a_body_that_is_no_json_is_a_problem(client: FlaskClient, admin: dict[st
     problem_of(client.post(f"{BASE}/tenants", headers=admin, data=b"{}"), 415, "unsupported_media_type")
 
 
+def test_what_others_have_taken_is_a_conflict(client: FlaskClient, services: Services, admin: dict[str, str]) -> None:
+    services.accounts.create_tenant("acme", Tier.VIP, actor="test", contracted_percent=60)
+    asked = {"name": "b", "tier": "vip", "contracted_percent": 41}
+    refused = problem_of(client.post(f"{BASE}/tenants", headers=admin, json=asked), 409, "conflict")
+    assert refused["field"] == "contracted_percent"
+    # For good its cap is in the record.
+    problem_of(client.put(f"{BASE}/limits/t:acme", headers=admin, json={"most": 1}), 409, "conflict")
+    assert client.put(f"{BASE}/limits/t:acme", headers=admin, json={"most": 1.0, "for_s": 60.0}).status_code == 200
+
+
+def test_what_an_address_does_not_take_is_told_with_what_it_does(client: FlaskClient, admin: dict[str, str]) -> None:
+    for path, allowed in (
+        ("tenants", {"GET", "POST", "HEAD", "OPTIONS"}),
+        ("dead-letters/x", {"DELETE", "OPTIONS"}),
+        ("dead-letters/x/replay", {"POST", "OPTIONS"}),
+    ):
+        refused = client.open(f"{BASE}/{path}", method="TRACE", headers=admin)
+        problem_of(refused, 405, "method_not_allowed")
+        assert set(refused.headers["Allow"].split(", ")) == allowed
+
+
 def test_limits_are_set_listed_and_lifted(client: FlaskClient, services: Services) -> None:
     operator = token_of(services, Role.OPERATOR)
     made = client.put(f"{BASE}/limits/l:basic.light", headers=operator, json={"most": 0, "for_s": 60})
@@ -198,8 +219,11 @@ def test_limits_are_set_listed_and_lifted(client: FlaskClient, services: Service
     assert client.get(f"{BASE}/limits", headers=operator).get_json()["data"] == [made.get_json()]
     assert client.delete(f"{BASE}/limits/l:basic.light", headers=operator).status_code == 204
     problem_of(client.delete(f"{BASE}/limits/l:basic.light", headers=operator), 404, "not_found")
-    refused = client.put(f"{BASE}/limits/x:y", headers=operator, json={"most": 1})
-    assert problem_of(refused, 400, "invalid_value")["field"] == "name"
+    # A name that no limit can have is an address that is not there.
+    problem_of(client.put(f"{BASE}/limits/x:y", headers=operator, json={"most": 1}), 404, "not_found")
+    problem_of(client.delete(f"{BASE}/limits/x:y", headers=operator), 404, "not_found")
+    wrong = client.put(f"{BASE}/limits/l:basic.light", headers=operator, json={"most": -1})
+    assert problem_of(wrong, 400, "invalid_value")["field"] == "most"
 
 
 def test_jobs_are_seen_without_what_was_asked_moved_and_taken_back(client: FlaskClient, services: Services) -> None:

@@ -44,8 +44,6 @@ def test_create_and_retrieve(client: FlaskClient, auth: dict[str, str]) -> None:
         ({"completion_window": "0h"}, "completion_window"),
         ({"completion_window": "soon"}, "completion_window"),
         ({"endpoint": "/v1/nothing"}, "endpoint"),
-        ({"input_file_id": f"file_{'0' * 24}"}, "input_file_id"),
-        ({"input_file_id": "\u0000"}, "input_file_id"),
         ({"metadata": {"k": 1}}, "metadata.k"),
         ({"output_expires_after": {"anchor": "created_at", "seconds": 1}}, "output_expires_after.seconds"),
         ({"tenant_id": "ten_1"}, "tenant_id"),
@@ -61,8 +59,10 @@ def test_a_wrong_field_is_named(client: FlaskClient, auth: dict[str, str], field
 def test_the_input_file_is_the_tenants_own(
     client: FlaskClient, auth: dict[str, str], other_auth: dict[str, str]
 ) -> None:
-    sent = {"input_file_id": upload(client, other_auth), "endpoint": CHAT_URL, "completion_window": "24h"}
-    assert error_of(client.post("/v1/batches", json=sent, headers=auth), 400)["param"] == "input_file_id"
+    for foreign in (upload(client, other_auth), f"file_{'0' * 24}", "\u0000"):
+        sent = {"input_file_id": foreign, "endpoint": CHAT_URL, "completion_window": "24h"}
+        error = error_of(client.post("/v1/batches", json=sent, headers=auth), 404)
+        assert (error["code"], error["param"]) == ("file_not_found", "input_file_id")
 
 
 def test_cancel(client: FlaskClient, auth: dict[str, str]) -> None:
@@ -88,7 +88,7 @@ def test_pages_meet_without_overlap(client: FlaskClient, auth: dict[str, str], o
             break
         query = f"?limit=2&after={page['last_id']}"
     assert sorted(seen) == sorted(made)
-    assert error_of(client.get(f"/v1/batches?after={other}", headers=auth), 400)["param"] == "after"
+    assert error_of(client.get(f"/v1/batches?after={other}", headers=auth), 404)["param"] == "after"
 
 
 def test_open_batches_have_a_limit(

@@ -166,7 +166,7 @@ def test_pages_meet_without_overlap(client: FlaskClient, auth: dict[str, str], o
         assert len(seen) == 5
     assert client.get("/v1/files?purpose=batch_output", headers=auth).get_json()["data"] == []
     foreign = client.get(f"/v1/files?after={made[0]}", headers=other_auth)
-    assert error_of(foreign, 400)["param"] == "after"
+    assert error_of(foreign, 404)["param"] == "after"
 
 
 def test_a_file_that_a_batch_reads_stays(client: FlaskClient, services: MemoryServices, auth: dict[str, str]) -> None:

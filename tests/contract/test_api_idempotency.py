@@ -71,10 +71,8 @@ def test_the_same_again_is_answered_alike_and_made_once(
 def test_files_batches_and_webhooks_are_made_once(
     client: FlaskClient, services: MemoryServices, auth: dict[str, str]
 ) -> None:
-    form = "--x\r\nContent-Disposition: form-data; name=purpose\r\n\r\nbatch\r\n--x\r\n"
-    form += 'Content-Disposition: form-data; name=file; filename="a.jsonl"\r\n\r\n{}\r\n--x--\r\n'
     sent: dict[str, dict[str, Any]] = {
-        "/v1/files": {"data": form, "content_type": "multipart/form-data; boundary=x"},
+        "/v1/files": upload("{}"),
         "/v1/batches": {"json": {"endpoint": "/v1/embeddings", "completion_window": "1h"}},
         "/v1/webhook_endpoints": {
             "json": {"name": "n", "url": "https://hooks.example.com", "event_types": ["batch.failed"]}
@@ -98,6 +96,34 @@ def test_files_batches_and_webhooks_are_made_once(
                 kept = session.scalars(select(IdempotencyRow.answer)).all()
             assert len(kept) == len(BULK)
             assert secret not in json.dumps(kept)
+
+
+def upload(content: str, *, boundary: str = "x", name: str = "a.jsonl") -> dict[str, Any]:
+    part = f"--{boundary}\r\nContent-Disposition: form-data; name="
+    form = f'{part}purpose\r\n\r\nbatch\r\n{part}file; filename="{name}"\r\n\r\n{content}\r\n--{boundary}--\r\n'
+    return {"data": form, "content_type": f"multipart/form-data; boundary={boundary}"}
+
+
+def test_a_file_is_the_same_by_its_content(
+    client: FlaskClient, services: MemoryServices, auth: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyed = {**auth, "Idempotency-Key": "k"}
+    first = client.post("/v1/files", headers=keyed, **upload("{}"))
+    assert first.status_code == 200, first.text
+
+    def written() -> Any:
+        raise AssertionError("what is told again is not written")
+
+    monkeypatch.setattr(services.files, "new", written)
+    # A client makes another boundary for each try.
+    again = client.post("/v1/files", headers=keyed, **upload("{}", boundary="another"))
+    assert (again.status_code, again.data, again.headers["Idempotent-Replayed"]) == (200, first.data, "true")
+    for other in (upload("[]"), upload("{}", name="b.jsonl"), upload("{}" * 9)):
+        assert error_of(client.post("/v1/files", headers=keyed, **other), 422)["code"] == "idempotency_key_reused"
+    cut = {**upload("{}"), "data": upload("{}")["data"][:-9]}
+    assert error_of(client.post("/v1/files", headers=keyed, **cut), 400)["param"] == "file"
+    assert client.post("/v1/files", headers=keyed, json={"file": "x"}).status_code == 422
+    assert len(client.get("/v1/files", headers=auth).get_json()["data"]) == 1
 
 
 def test_a_key_belongs_to_one_address(client: FlaskClient, auth: dict[str, str]) -> None:

@@ -187,5 +187,5 @@ def test_another_tenants_id_is_an_unknown_id(
     job_id = own["job"]
     assert {job.status for job in services.jobs.rows.values()} == {JobStatus.QUEUED}
     pages = [client.get(f"/v1/jobs?before={before}", headers=other_auth) for before in (job_id, "job_" + "0" * 24)]
-    assert [page.status_code for page in pages] == [400, 400]
+    assert [page.status_code for page in pages] == [404, 404]
     assert pages[0].data == pages[1].data

@@ -215,8 +215,8 @@ def test_a_job_names_a_webhook_of_its_tenant(tenant: openai.OpenAI, services: Me
         tenant.post("/jobs", body={"body": chat, "webhook": name}, cast_to=object)
         assert services.jobs.requests[-1].webhook == made.id
     for unknown in ("whe_000000000000000000000000", "https://elsewhere.example.com/", "\u0000"):
-        with pytest.raises(openai.BadRequestError) as wrong:
+        with pytest.raises(openai.NotFoundError) as wrong:
             tenant.post("/jobs", body={"body": chat, "webhook": unknown}, cast_to=object)
         assert wrong.value.param == "webhook"
-    with tenant.with_options(api_key=key_for(services, "b")) as other, pytest.raises(openai.BadRequestError):
+    with tenant.with_options(api_key=key_for(services, "b")) as other, pytest.raises(openai.NotFoundError):
         other.post("/jobs", body={"body": chat, "webhook": HOOK_URL}, cast_to=object)

@@ -39,7 +39,7 @@ def test_a_private_host_is_refused_when_it_is_given(host: str) -> None:
         "https://example.com:0/", "https://example.com:99999/", "https://exa mple.com/", "https://example.com/\r\nX: y",
         "https://127。0。0。1/", "https://ⓛocalhost/", "https://[::1", "https://example.com\\@127.0.0.1/",
         "//example.com/",
-        f"https://example.com/{'x' * 2048}", None, 5,
+        f"https://example.com/{'x' * 2048}", None, 5, "https://a..example.com/", f"https://{'x' * 64}.com/", "https://a!b.com",
     ],
 )  # fmt: skip
 def test_what_is_no_public_https_url_is_refused(url: Any) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from flask import Flask, Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
+from flask_openapi.models import OPENAPI3_REF_TEMPLATE
 from flask_openapi.models.info import Info
 from flask_openapi.models.security_scheme import SecurityScheme
 from flask_openapi.openapi import OpenAPI
@@ -16,12 +17,23 @@ from qosqueue import __version__
 from qosqueue.wiring import Services
 from qosqueue_web import security
 from qosqueue_web.admin_api import access, jobs, models, problems, queues, tenants
-from qosqueue_web.admin_api.problems import AdminRequest, Problem
+from qosqueue_web.admin_api.problems import PROBLEM_JSON, AdminRequest, Problem
 from qosqueue_web.api import headers
+from qosqueue_web.document import Made, finish
 
 PATHS = "/v1/admin/"
 DOCUMENT = "/v1/admin/openapi.json"
-_FAILURES: ResponseDict = dict.fromkeys((400, 401, 403, 404, 405, 409, 413, 415, 500, 503), Problem)
+_PROBLEM = {"schema": {"$ref": OPENAPI3_REF_TEMPLATE.format(model=Problem.__name__)}}
+_FAILURES: ResponseDict = {
+    status: {"content": {PROBLEM_JSON: _PROBLEM}} for status in (400, 401, 403, 404, 405, 409, 413, 415, 500, 503)
+}
+MADE = {
+    "createTenant": (Made("/id", "tenant", ("getTenant", "updateTenant", "listKeys", "createKey")),),
+    "createKey": (Made("/id", "key_id", ("revokeKey",)),),
+    "setLimit": (Made("/name", "name", ("liftLimit",)),),
+    "listJobs": (Made("/data/0/id", "job_id", ("getJob", "cancelJob", "rerankJob")),),
+    "listDeadLetters": (Made("/data/0/tag", "task", ("replayDeadLetter", "discardDeadLetter")),),
+}
 
 
 def make_admin_api(services: Services) -> Flask:
@@ -49,7 +61,7 @@ def make_admin_api(services: Services) -> Flask:
     jobs.add_jobs(operators, services)
     models.add_models(operators, services)
     app.register_api(operators)
-    document = app.api_doc
+    document = finish(app, made=MADE)
 
     @app.get(DOCUMENT, doc_ui=False)
     def openapi_document() -> Response:

@@ -8,6 +8,9 @@ from flask import Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field
 
+from qosqueue.policy.terms import MAX_BUDGET_MS
+from qosqueue.service.reranks import ANY_PRIORITY, LONGEST_BOOST_S
+from qosqueue.service.whole import WHOLE
 from qosqueue.store.records import Job
 from qosqueue_web.admin_api.access import actor
 from qosqueue_web.admin_api.shapes import AuditList, AuditShape, JobPage, JobShape
@@ -15,6 +18,10 @@ from qosqueue_web.admin_api.shapes import AuditList, AuditShape, JobPage, JobSha
 if TYPE_CHECKING:
     from qosqueue.wiring import Services
 
+# The bounds are for the document: the service checks them, once it knows the job's tier.
+AnyPriority = Annotated[int, Field(json_schema_extra={"minimum": ANY_PRIORITY[0], "maximum": ANY_PRIORITY[1]}), WHOLE]
+BudgetMs = Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": MAX_BUDGET_MS}), WHOLE]
+BoostS = Annotated[int, Field(json_schema_extra={"minimum": 0, "maximum": LONGEST_BOOST_S}), WHOLE]
 MOST_JOBS = 100
 MOST_ENTRIES = 1_000
 
@@ -48,10 +55,10 @@ class RerankBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    priority: int | None = None
-    budget_ms: int | None = None
-    boost: int | None = None
-    boost_s: int | None = None
+    priority: AnyPriority | None = None
+    budget_ms: BudgetMs | None = None
+    boost: AnyPriority | None = None
+    boost_s: BoostS | None = None
 
 
 def add_jobs(api: APIBlueprint, services: Services) -> None:

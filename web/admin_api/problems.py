@@ -8,12 +8,13 @@ from flask import Flask, Response, abort, g
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from qosqueue.errors import BrokerUnavailable, Conflict, InvalidField, NotFound, StoreUnavailable
+from qosqueue.errors import BrokerUnavailable, Conflict, InvalidField, NoRoom, NotFound, StoreUnavailable
 from qosqueue.policy.refusal import Refusal
 from qosqueue.service.body_faults import refusal_of_validation
 from qosqueue_web.api.errors import encode, name_request, refusal_of_outage
 from qosqueue_web.api.strict_json import StrictRequest
 
+PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 5
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 500: "internal_error"}
 _TITLES = {
@@ -52,7 +53,7 @@ def problem(status: int, code: str, detail: str, field: str | None = None) -> Re
         field=field,
         request_id=g.get("request_id", ""),
     )
-    response = Response(encode(told.model_dump()), status, mimetype="application/problem+json")
+    response = Response(encode(told.model_dump()), status, mimetype=PROBLEM_JSON)
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if status == 503:
@@ -85,11 +86,17 @@ def register(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
         status = error.code or 500
-        return problem(status, _CODES.get(status, "invalid_request"), error.description or error.name)
+        told = problem(status, _CODES.get(status, "invalid_request"), error.description or error.name)
+        told.headers.extend((name, value) for name, value in error.get_headers() if name == "Allow")
+        return told
 
     @app.errorhandler(InvalidField)
     def invalid(error: InvalidField) -> Response:
         return problem(400, "invalid_value", str(error), error.field)
+
+    @app.errorhandler(NoRoom)
+    def no_room(error: NoRoom) -> Response:
+        return problem(409, "conflict", str(error), error.field)
 
     @app.errorhandler(NotFound)
     def missing(error: NotFound) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +11,9 @@ from flask import Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field
 
+from qosqueue.errors import Conflict, InvalidField, NotFound
+from qosqueue.service.limits import LONGEST_S, MOST
+from qosqueue.service.whole import WHOLE
 from qosqueue_web.admin_api.access import actor
 from qosqueue_web.admin_api.shapes import (
     DeadLetterList,
@@ -38,8 +43,8 @@ class LimitBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    most: int
-    for_s: int | None = None
+    most: Annotated[int, Field(json_schema_extra={"minimum": 0, "maximum": MOST}), WHOLE]
+    for_s: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": LONGEST_S}), WHOLE] | None = None
 
 
 class LetterPath(BaseModel):
@@ -92,13 +97,15 @@ def add_queues(api: APIBlueprint, services: Services) -> None:
     @api.put("/v1/admin/limits/<path:name>", operation_id="setLimit", responses={200: LimitShape})
     def set_limit(path: LimitPath, body: LimitBody) -> Response:
         """Let at most so many attempts run under a name; it counts from the next pick on."""
-        view = services.limits.set(path.name, body.most, actor=actor(), for_s=body.for_s)
+        with _faults_of_limits():
+            view = services.limits.set(path.name, body.most, actor=actor(), for_s=body.for_s)
         return jsonify(LimitShape(**asdict(view)).model_dump())
 
     @api.delete("/v1/admin/limits/<path:name>", operation_id="liftLimit", responses={204: None})
     def lift_limit(path: LimitPath) -> Response:
         """Take a limit away."""
-        services.limits.lift(path.name, actor=actor())
+        with _faults_of_limits():
+            services.limits.lift(path.name, actor=actor())
         return Response(status=204)
 
     @api.get("/v1/admin/dead-letters", operation_id="listDeadLetters", responses={200: DeadLetterList})
@@ -110,14 +117,27 @@ def add_queues(api: APIBlueprint, services: Services) -> None:
         ]
         return jsonify(DeadLetterList(data=letters).model_dump())
 
-    @api.post("/v1/admin/dead-letters/<path:task>/replay", operation_id="replayDeadLetter", responses={204: None})
+    @api.post("/v1/admin/dead-letters/<task>/replay", operation_id="replayDeadLetter", responses={204: None})
     def replay_dead_letter(path: LetterPath) -> Response:
         """Queue a dead letter again, with all its attempts and its time to live."""
         services.dead_letters.replay(path.task, actor=actor())
         return Response(status=204)
 
-    @api.delete("/v1/admin/dead-letters/<path:task>", operation_id="discardDeadLetter", responses={204: None})
+    @api.delete("/v1/admin/dead-letters/<task>", operation_id="discardDeadLetter", responses={204: None})
     def discard_dead_letter(path: LetterPath) -> Response:
         """Forget a dead letter and its payload for good."""
         services.dead_letters.discard(path.task, actor=actor())
         return Response(status=204)
+
+
+@contextmanager
+def _faults_of_limits() -> Iterator[None]:
+    """A name that no limit can have is an address that is not there; a tenant of the record has a cap there already."""
+    try:
+        yield
+    except InvalidField as fault:
+        if fault.field == "name":
+            raise NotFound(str(fault)) from fault
+        if fault.field == "for_s" and fault.got is None:
+            raise Conflict(str(fault)) from fault
+        raise

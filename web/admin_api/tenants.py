@@ -9,6 +9,10 @@ from flask import Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field
 
+from qosqueue.policy.terms import OnLate, RoadStep
+from qosqueue.service.fields import ORGANISATION_NAME, TENANT_NAME
+from qosqueue.service.tenant_fields import RANGES, WEIGHT_RANGE
+from qosqueue.service.whole import WHOLE
 from qosqueue.store.records import Tenant
 from qosqueue_web.admin_api.access import actor
 from qosqueue_web.admin_api.shapes import KeyList, KeyShape, NewKeyShape, TenantList, TenantShape
@@ -16,7 +20,44 @@ from qosqueue_web.admin_api.shapes import KeyList, KeyShape, NewKeyShape, Tenant
 if TYPE_CHECKING:
     from qosqueue.wiring import Services
 
-Whole = Annotated[int, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True), WHOLE]
+
+
+def _values_taken(schema: dict[str, Any]) -> None:
+    """Tell in the document what the record takes, which checks it and words what it refuses."""
+    of = schema["properties"]
+    for field, (least, most) in (RANGES | {"weight": WEIGHT_RANGE}).items():
+        _given(of[field]).update(minimum=least, maximum=most)
+    for field, naming in (("name", TENANT_NAME), ("organisation", ORGANISATION_NAME)):
+        _given(of[field])["pattern"] = f"^{naming.pattern.pattern}$"
+    _given(of["on_late"])["enum"] = list(OnLate)
+    _given(of["road"]).update(ROADS)
+    for field in ("name", "tier", "enabled"):
+        # Not sent is one thing; none of it is no value.
+        of[field] = _given(of[field])
+
+
+def _given(schema: dict[str, Any]) -> dict[str, Any]:
+    """What a field's value may be, if it is not null."""
+    given: dict[str, Any] = schema.get("anyOf", [schema])[0]
+    return given
+
+
+_STEPS = [step for step in RoadStep if step is not RoadStep.REJECT]
+
+
+def _road_with_reject(before: int) -> dict[str, Any]:
+    """So many steps, and `reject` behind them."""
+    length = before + 1
+    steps = [{"enum": _STEPS}] * before + [{"const": RoadStep.REJECT}]
+    return {"prefixItems": steps, "minItems": length, "maxItems": length}
+
+
+ROADS: dict[str, Any] = {
+    "minItems": 1,
+    "uniqueItems": True,
+    "anyOf": [{"items": {"enum": _STEPS}}, *map(_road_with_reject, range(len(_STEPS) + 1))],
+}
 
 
 class TenantPath(BaseModel):
@@ -35,7 +76,7 @@ class TenantChange(BaseModel):
     """What is changed of a tenant. What is not sent stays; null takes a target or limit away, and gives the weight of
     the tier. The record says which values it takes."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_values_taken)
 
     name: str | None = None
     tier: Literal["vip", "standard", "basic"] | None = None

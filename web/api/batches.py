@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flask import Response, abort, jsonify
@@ -9,7 +10,6 @@ from flask_openapi.blueprint import APIBlueprint
 
 from qosqueue.errors import NotFound
 from qosqueue.policy.refusal import Refusal
-from qosqueue.service.body_faults import invalid_value
 from qosqueue.service.bulk_bodies import BatchBody
 from qosqueue.store.batch_record import Batch
 from qosqueue_web.api.auth import current_tenant
@@ -47,7 +47,7 @@ def add_batches(api: APIBlueprint, services: Services) -> None:
             # One more than asked for tells whether there is a next page.
             found = services.batches.list(current_tenant().id, query.limit + 1, query.after)
         except NotFound:
-            return error_response(invalid_value("after", "there is no such batch"))
+            return error_response(replace(_UNKNOWN, param="after"))
         page = [batch_answer(batch) for batch in found[: query.limit]]
         return jsonify(BatchList.of(page, has_more=len(found) > query.limit).model_dump())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, abort, jsonify, request
@@ -15,8 +16,9 @@ from qosqueue.store.file_record import StoredFile
 from qosqueue_web.api.auth import current_tenant
 from qosqueue_web.api.bulk_answers import DeletedFile, FileAnswer, FileList, file_answer
 from qosqueue_web.api.errors import error_response
+from qosqueue_web.api.idempotent import keep_content
 from qosqueue_web.api.queries import FilePath, FilesQuery
-from qosqueue_web.api.upload import Form, receive
+from qosqueue_web.api.upload import MULTIPART, Form, receive
 
 if TYPE_CHECKING:
     from qosqueue.wiring import Services
@@ -25,34 +27,32 @@ PURPOSES = ("batch",)
 LONGEST_NAME = 255
 SHORTEST_TTL_S, LONGEST_TTL_S = 3_600, 2_592_000
 _UNKNOWN = Refusal(404, "file_not_found", "there is no such file", "file_id")
-_FORM: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file", "purpose"],
-                "properties": {
-                    "file": {"type": "string", "format": "binary"},
-                    "purpose": {"type": "string", "enum": list(PURPOSES)},
-                    "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
-                    "expires_after[seconds]": {
-                        "type": "integer",
-                        "minimum": SHORTEST_TTL_S,
-                        "maximum": LONGEST_TTL_S,
-                    },
-                },
-            }
-        }
+_EXPIRES = ("expires_after[anchor]", "expires_after[seconds]")
+FORM: dict[str, Any] = {
+    "type": "object",
+    "required": ["file", "purpose"],
+    "additionalProperties": False,
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "purpose": {"type": "string", "enum": list(PURPOSES)},
+        _EXPIRES[0]: {"type": "string", "enum": ["created_at"]},
+        _EXPIRES[1]: {"type": "integer", "minimum": SHORTEST_TTL_S, "maximum": LONGEST_TTL_S},
     },
+    "dependentRequired": dict(zip(_EXPIRES, [[_EXPIRES[1]], [_EXPIRES[0]]], strict=True)),
 }
+_BYTES: dict[str, Any] = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
 
 def add_files(api: APIBlueprint, services: Services) -> None:
     """Add the routes under /v1/files."""
     settings = services.settings
 
-    @api.post("/v1/files", operation_id="createFile", request_body=_FORM, responses={200: FileAnswer})
+    @api.post(
+        "/v1/files",
+        operation_id="createFile",
+        request_body={"required": True, "content": {MULTIPART: {"schema": {}}}},
+        responses={200: FileAnswer},
+    )
     def create_file() -> Response:
         """Upload a file of requests for a batch."""
         tenant = current_tenant()
@@ -69,6 +69,7 @@ def add_files(api: APIBlueprint, services: Services) -> None:
                 return error_response(Refusal(429, "insufficient_quota", f"{told}: delete some first"))
             name = "".join(char for char in form.filename if char.isprintable())[:LONGEST_NAME] or "file"
             kept = file.keep(tenant.id, form.fields["purpose"], name, ttl_ms)
+        keep_content(form.digest)
         return jsonify(file_answer(kept).model_dump())
 
     @api.get("/v1/files", operation_id="listFiles", responses={200: FileList})
@@ -84,7 +85,7 @@ def add_files(api: APIBlueprint, services: Services) -> None:
                 newest_first=query.order == "desc",
             )
         except NotFound:
-            return error_response(invalid_value("after", "there is no such file"))
+            return error_response(replace(_UNKNOWN, param="after"))
         page = [file_answer(file) for file in found[: query.limit]]
         return jsonify(FileList.of(page, has_more=len(found) > query.limit).model_dump())
 
@@ -93,7 +94,7 @@ def add_files(api: APIBlueprint, services: Services) -> None:
         """One file."""
         return jsonify(file_answer(_known(services, path.file_id)).model_dump())
 
-    @api.get("/v1/files/<file_id>/content", operation_id="downloadFile")
+    @api.get("/v1/files/<file_id>/content", operation_id="downloadFile", responses={200: _BYTES})
     def download_file(path: FilePath) -> Response:
         """The bytes of a file."""
         file = _known(services, path.file_id)
@@ -127,14 +128,13 @@ def _known(services: Services, file_id: str) -> StoredFile:
 
 def _checked(form: Form) -> int | Refusal | None:
     """The file's time to live in ms that its form asks for, None if it asks for none."""
-    known = {"purpose", "expires_after[anchor]", "expires_after[seconds]"}
-    unknown = sorted(set(form.fields) - known)
+    unknown = sorted(set(form.fields) - {"purpose", *_EXPIRES})
     if unknown:
         shown = unknown[0][:128]
         return Refusal(400, "unknown_field", f"unknown field: {shown}", shown)
     if form.fields.get("purpose") not in PURPOSES:
         return invalid_value("purpose", f"expected one of {', '.join(PURPOSES)}")
-    anchor, seconds = (form.fields.get(f"expires_after[{name}]") for name in ("anchor", "seconds"))
+    anchor, seconds = map(form.fields.get, _EXPIRES)
     if anchor is None and seconds is None:
         return None
     if anchor != "created_at":

@@ -18,9 +18,10 @@ from pydantic_core import from_json
 from qosqueue.policy.refusal import Refusal
 from qosqueue.service.answers import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from qosqueue.service.body_faults import invalid_value
-from qosqueue.service.idempotency import ANSWERS_WITHIN_MS, SUBMITS_WITHIN_MS, Claim, Idempotency, KeptAnswer
+from qosqueue.service.idempotency import ANSWERS_WITHIN_MS, REUSED, SUBMITS_WITHIN_MS, Claim, Idempotency, KeptAnswer
 from qosqueue_web.api.auth import current_tenant
 from qosqueue_web.api.errors import error_response
+from qosqueue_web.api.upload import Nowhere, receive
 
 HEADER = "Idempotency-Key"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -39,7 +40,14 @@ def keep_instead(answer: str) -> None:
     g.kept_instead = answer
 
 
-def once(idempotency: Idempotency) -> tuple[Callable[[], Response | None], Callable[[Response], Response]]:
+def keep_content(digest: str) -> None:
+    """What was sent, for the same request to be compared with: a file's is known only when all of it has come."""
+    g.kept_content = digest
+
+
+def once(
+    idempotency: Idempotency, max_file_bytes: int
+) -> tuple[Callable[[], Response | None], Callable[[Response], Response]]:
     """A `before_request`, for behind the one that finds the tenant, and an `after_request`."""
 
     def before() -> Response | None:
@@ -55,9 +63,7 @@ def once(idempotency: Idempotency) -> tuple[Callable[[], Response | None], Calla
         if isinstance(found, Refusal):
             return error_response(found)
         if isinstance(found, KeptAnswer):
-            again = Response(found.body, found.status, [(name, value) for name, value in found.headers])
-            again.headers["Idempotent-Replayed"] = "true"
-            return again
+            return _told_again(found, max_file_bytes)
         g.claim = found
         return None
 
@@ -70,10 +76,23 @@ def once(idempotency: Idempotency) -> tuple[Callable[[], Response | None], Calla
         elif response.is_streamed:
             _keep_at_its_end(idempotency, claim, response, g.get("is_complete", lambda: True))
         else:
-            idempotency.keep(claim, _kept(response, g.pop("kept_instead", None) or response.get_data(as_text=True)))
+            body = g.pop("kept_instead", None) or response.get_data(as_text=True)
+            idempotency.keep(claim, _kept(response, body, g.pop("kept_content", None)))
         return response
 
     return before, after
+
+
+def _told_again(kept: KeptAnswer, max_file_bytes: int) -> Response:
+    if kept.content is not None:
+        form = receive(request, Nowhere(), max_file_bytes)
+        if isinstance(form, Refusal):
+            return error_response(form)
+        if form.digest != kept.content:
+            return error_response(REUSED)
+    again = Response(kept.body, kept.status, [(name, value) for name, value in kept.headers])
+    again.headers["Idempotent-Replayed"] = "true"
+    return again
 
 
 def _keep_at_its_end(
@@ -98,8 +117,8 @@ def _keep_at_its_end(
     response.call_on_close(ended)
 
 
-def _kept(response: Response, body: str) -> KeptAnswer:
-    return KeptAnswer(response.status_code, [[name, value] for name, value in response.headers], body)
+def _kept(response: Response, body: str, content: str | None = None) -> KeptAnswer:
+    return KeptAnswer(response.status_code, [[name, value] for name, value in response.headers], body, content)
 
 
 def _json_body() -> Any:
@@ -113,7 +132,7 @@ def _json_body() -> Any:
 
 
 def _fingerprint(body: Any) -> str:
-    """The same for the same method, address and JSON, however that is written. Of another body, such as a file that is
-    sent, only the length counts: reading it here would keep it all in memory."""
-    what = [request.method, request.path, request.content_length if body is None else body]
+    """The same for the same method, address and JSON, however that is written. A file that is sent is not read here,
+    which would keep all of it in memory: it is compared when the key turns out to be answered."""
+    what = [request.method, request.path, body]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, abort, jsonify, request
@@ -11,7 +12,6 @@ from flask_openapi.blueprint import APIBlueprint
 from qosqueue.errors import NotFound
 from qosqueue.policy.refusal import Refusal
 from qosqueue.policy.terms import SERVICE_TIERS, TaskType
-from qosqueue.service.body_faults import invalid_value
 from qosqueue.service.endpoints import job_request, refused_to_wait
 from qosqueue.service.job_body import JobBody
 from qosqueue.service.requests import JobRequest
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _JOB_ID = re.compile(r"job_[0-9a-f]{24}")
 # The same words for a job that never was and for another tenant's: an id must not tell which.
 _UNKNOWN = Refusal(404, "job_not_found", "there is no such job", "id")
+_UNKNOWN_WEBHOOK = Refusal(
+    404, "webhook_endpoint_not_found", "webhook: expected the id or URL of a webhook endpoint of yours", "webhook"
+)
 
 
 def add_jobs(api: APIBlueprint, services: Services) -> None:
@@ -43,7 +46,7 @@ def add_jobs(api: APIBlueprint, services: Services) -> None:
             return error_response(refusal)
         endpoint_id = None if body.webhook is None else services.webhooks.named(current_tenant().id, body.webhook)
         if body.webhook is not None and endpoint_id is None:
-            return error_response(invalid_value("webhook", "expected the id or URL of a webhook endpoint of yours"))
+            return error_response(_UNKNOWN_WEBHOOK)
         job = services.jobs.submit(current_tenant(), _job_request(body, endpoint_id))
         if isinstance(job, Refusal):
             return error_response(job)
@@ -60,7 +63,7 @@ def add_jobs(api: APIBlueprint, services: Services) -> None:
             # One more than asked for tells whether there is a next page.
             jobs = services.jobs.list(current_tenant().id, query.limit + 1, query.before)
         except NotFound:
-            return error_response(invalid_value("before", "there is no such job"))
+            return error_response(replace(_UNKNOWN, param="before"))
         page = [job_answer(job) for job in jobs[: query.limit]]
         last_id = page[-1].id if page else None
         return jsonify(JobList(data=page, has_more=len(jobs) > query.limit, last_id=last_id).model_dump())
