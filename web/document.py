@@ -24,6 +24,11 @@ _EVENTS = {
     },
 }
 
+# What the server refuses by itself, before there is a request, with a page of its own.
+_SERVERS_OWN = {
+    "414": {"description": "The address is too long", "content": {"text/html": {"schema": {"type": "string"}}}}
+}
+
 
 @dataclass(frozen=True)
 class Made:
@@ -48,6 +53,8 @@ def finish(
     by_id = {
         operation["operationId"]: operation for methods in document["paths"].values() for operation in methods.values()
     }
+    for operation in by_id.values():
+        operation["responses"] |= _SERVERS_OWN
     for name in streamed:
         by_id[name]["responses"]["200"]["content"][STREAM] = _EVENTS
     for name, schema in (forms or {}).items():
