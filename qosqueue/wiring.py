@@ -28,6 +28,7 @@ from qosqueue.service.files import Files
 from qosqueue.service.finished import FinishedRequests
 from qosqueue.service.home_keys import webhook_key
 from qosqueue.service.idempotency import Idempotency
+from qosqueue.service.job_detours import JobDetours
 from qosqueue.service.jobs import Jobs
 from qosqueue.service.learning import Learning
 from qosqueue.service.limits import Limits
@@ -81,6 +82,7 @@ class Services:
     queues: Queues
     replicas: Replicas
     attempts: Attempts
+    job_detours: JobDetours
     limits: Limits
     breakers: Breakers
     dead_letters: DeadLetters
@@ -161,6 +163,7 @@ def build(settings: Settings) -> Services:
         queues=queues,
         replicas=replicas,
         attempts=attempts,
+        job_detours=JobDetours(admission, accounts, record, publisher),
         limits=Limits(scripts, store, shares),
         breakers=Breakers(scripts, store, catalog),
         dead_letters=DeadLetters(scripts, record, store),

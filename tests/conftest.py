@@ -13,7 +13,13 @@ from qosqueue.settings import PREFIX
 settings.register_profile("qosqueue", deadline=None)
 settings.load_profile("qosqueue")
 
-pytest_plugins = ["tests.support.alone", "tests.support.broker", "tests.support.record", "tests.support.road"]
+pytest_plugins = [
+    "tests.support.alone",
+    "tests.support.broker",
+    "tests.support.record",
+    "tests.support.road",
+    "tests.support.faulty",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -129,7 +129,7 @@ def serve(
     cancellations = Cancellations(lambda: connect(settings, socket_timeout_s=None), settings.group, runner.stop)
 
     def fast_lane(celery_worker: Any) -> FastLane:
-        attendant = Attendant(celery_worker, runner, table, services.scripts, outbox, breakers)
+        attendant = Attendant(celery_worker, runner, table, services.scripts, outbox, breakers, services.job_detours)
         return make_lane(settings, table, services.scripts, lanes, attendant.serve, worker)
 
     @worker_shutting_down.connect(weak=False)

@@ -38,12 +38,14 @@ STALLED = "stalled"
 @dataclass(frozen=True)
 class Ended:
     """How an attempt ended: whether the engine `served` it, what it `spent` (`tokens`, `gpu_ms`; None: nothing),
-    whether the engine is at `fault`, and whether it is to be tried `again`, for nobody has heard anything of it."""
+    whether the engine is at `fault`, whether it is to be tried `again`, for nobody has heard anything of it, and why
+    there is no answer, if that `error` is still to be said: another attempt, or another model, may have one."""
 
     served: bool = False
     spent: dict[str, int] | None = None
     fault: bool = False
     again: bool = False
+    error: dict[str, Any] | None = None
 
 
 UNSERVED = Ended()
@@ -86,8 +88,8 @@ class AttemptRunner:
         writer = self.writer(request, fence)
         try:
             ended = self.attempt(request, fence, writer, passage)
-            if ended.again:
-                self.sink(request, fence, writer).failed(FAILED)
+            if ended.error is not None:
+                self.sink(request, fence, writer).failed(ended.error)
             return ended
         finally:
             self._outbox.flush(writer)
@@ -100,8 +102,8 @@ class AttemptRunner:
     def attempt(self, request: dict[str, Any], fence: int, writer: ReplyWriter | None, passage: str = "") -> Ended:
         """Run one attempt; its last word is left in the outbox, for the caller to flush with whatever settles it.
 
-        One that may be tried again has said no last word: that is left to whoever tries, or cannot. Raises as `run`
-        does.
+        What the model could not answer has said no last word: that is left to whoever tries again or elsewhere, or
+        cannot. Raises as `run` does.
         """
         sink = self.sink(request, fence, writer, passage)
         if now_ms() > request["expires_ms"] and sink.is_late():
@@ -142,8 +144,7 @@ class AttemptRunner:
     def _run(self, request: dict[str, Any], attempt: _Running, sink: Sink) -> Ended:
         engine = self._engines.get(request["model"])
         if engine is None:
-            sink.failed(NO_REPLICA)
-            return UNSERVED
+            return Ended(error=NO_REPLICA)
         body = sink.begin()
         if body is None:
             return UNSERVED
@@ -182,10 +183,10 @@ class AttemptRunner:
             return UNSERVED
         except EngineError as error:
             log.error("an engine failed", request=call.id, error=str(error))
-            return self._failed(request, sink, was_heard=bool(first_ms))
+            return _failed(request, was_heard=bool(first_ms))
         if completion.finish_reason == CANCELLED and attempt.stopped == STALLED:
             log.error("an engine gave no sign of life", request=call.id)
-            return self._failed(request, sink, was_heard=bool(first_ms))
+            return _failed(request, was_heard=bool(first_ms))
         tokens = completion.prompt_tokens + completion.completion_tokens
         ended = Ended(served=True, spent={"tokens": tokens, "gpu_ms": max(0, now_ms() - begun_ms)})
         if completion.finish_reason == CANCELLED:
@@ -199,10 +200,9 @@ class AttemptRunner:
         sink.done(completion, answer_body(request, call.body, completion), begun_ms - arrived_ms, first_token_ms)
         return ended
 
-    def _failed(self, request: dict[str, Any], sink: Sink, *, was_heard: bool) -> Ended:
-        """The engine is at fault: the request is tried again, unless its client has a part of this answer."""
-        # A message of an earlier version does not say whether.
-        if not request.get("again", True) or (request["stream"] and was_heard):
-            sink.failed(FAILED)
-            return Ended(fault=True)
-        return Ended(fault=True, again=True)
+
+def _failed(request: dict[str, Any], *, was_heard: bool) -> Ended:
+    """The engine is at fault: the request is tried again, unless its client has a part of this answer."""
+    # A message of an earlier version does not say whether.
+    again = request.get("again", True) and not (request["stream"] and was_heard)
+    return Ended(fault=True, again=again, error=FAILED)

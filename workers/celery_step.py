@@ -23,8 +23,9 @@ from qosqueue.broker.leases import LeaseTable, receipt_of
 from qosqueue.broker.outbox import Outbox, ReplyWriter
 from qosqueue.broker.scripts import Scripts, settle_arguments
 from qosqueue.broker.task_message import request_of
-from qosqueue.errors import StoreUnavailable
+from qosqueue.errors import BrokerUnavailable, StoreUnavailable
 from qosqueue.policy.reference.message import Delivery, Outcome
+from qosqueue.service.job_detours import JobDetours, OtherWay
 from qosqueue_workers.attempt import FAILED, UNSERVED, AttemptRunner, Ended
 from qosqueue_workers.breakers import ReplicaBreakers
 from qosqueue_workers.fast_lane import FastLane
@@ -80,8 +81,10 @@ class Attendant:
         scripts: Scripts,
         outbox: Outbox,
         breakers: ReplicaBreakers,
+        detours: JobDetours,
     ) -> None:
         self._worker = worker
+        self._detours = detours
         self._breakers = breakers
         self._runner = runner
         self._table = table
@@ -119,9 +122,9 @@ class Attendant:
         settled = AS_ASKED
         if ended.again:
             settled = self._try_again(delivery, request, writer)
-            if settled == LAST_ATTEMPT:
-                outcome = self._given_up(delivery, request, writer)
-        if not ended.again or settled == LAST_ATTEMPT:
+        if ended.error is not None and (not ended.again or settled == LAST_ATTEMPT):
+            self._given_up(delivery, request, writer, ended)
+        elif not ended.again:
             self._settle(delivery, outcome, writer, ended)
         # Of an attempt that was taken back (its worker ends, its lease was lost) nobody knows whose fault its end is.
         if ended.fault and settled != STALE:
@@ -150,20 +153,38 @@ class Attendant:
             self._table.release(receipt_of(delivery))
         return settled
 
-    def _given_up(self, delivery: Delivery, request: dict[str, Any], writer: ReplyWriter | None) -> Outcome:
-        """Say that the engine has failed its last attempt, and how that is to be settled."""
+    def _given_up(self, delivery: Delivery, request: dict[str, Any], writer: ReplyWriter | None, ended: Ended) -> None:
+        """Its model has no answer: a job may have one of another model; else say why, and settle."""
+        outcome: Outcome = "void"
+        error = ended.error or FAILED
         try:
-            self._runner.sink(request, delivery.fence, writer).failed(FAILED)
-        except (StoreUnavailable, redis.RedisError) as error:
-            log.error("an outcome could not be written down", request=delivery.task, error=str(error))
-            return "requeue"
-        return "void"
+            if writer is None and (way := self._detours.find(delivery.task, delivery.fence)) is not None:
+                self._go_around(delivery, request, way, ended)
+                return
+            self._runner.sink(request, delivery.fence, writer).failed(error)
+        except (StoreUnavailable, redis.RedisError) as fault:
+            log.error("an outcome could not be written down", request=delivery.task, error=str(fault))
+            outcome = "requeue"
+        self._settle(delivery, outcome, writer, ended)
 
-    def _settle(self, delivery: Delivery, outcome: Outcome, writer: ReplyWriter | None, ended: Ended) -> None:
-        """The last words, what was spent and the settling, in one write."""
+    def _go_around(self, delivery: Delivery, request: dict[str, Any], way: OtherWay, ended: Ended) -> None:
+        """Let a job run in another way. Its message goes first, with what it held: there is never a second one."""
+        settled = self._settle(delivery, "void", None, ended)
+        sink = self._runner.sink(request, delivery.fence, None)
+        try:
+            if settled == CANCELLED:
+                sink.cancelled()
+            elif settled == AS_ASKED and not self._detours.go(way):
+                sink.failed(ended.error or FAILED)
+        except (StoreUnavailable, BrokerUnavailable) as error:
+            # On record it is open, and the queue does not know it: the reconciler queues it again.
+            log.error("a job that its model has failed is left to the reconciler", job=delivery.task, error=str(error))
+
+    def _settle(self, delivery: Delivery, outcome: Outcome, writer: ReplyWriter | None, ended: Ended) -> int:
+        """The last words, what was spent and the settling, in one write: what settling it has answered."""
         if self._table.release(receipt_of(delivery)) is None:
             self._outbox.flush()  # given back meanwhile: the process ends
-            return
+            return STALE
         breakers = self._breakers.names(delivery.model) if ended.served else ()
         how = settle_arguments(delivery.tag, delivery.fence, outcome, ended.spent, breakers)
         settle = self._scripts.command("settle", *how)
@@ -171,9 +192,10 @@ class Attendant:
             settled = self._outbox.flush(None if outcome == "requeue" else writer, settle)
         except redis.RedisError as error:
             self._table.put_off(delivery, "requeue", error)
-            return
+            return STALE
         if settled == STALE:
             log.warning("a late settle was refused", tag=delivery.tag, fence=delivery.fence, outcome=outcome)
+        return int(settled)
 
     def _hand_over(self, delivery: Delivery) -> None:
         """Let Celery's consumer have a message; called in its thread."""

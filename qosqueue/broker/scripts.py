@@ -122,8 +122,8 @@ class Scripts:
         breakers: Sequence[str] = (),
         now_ms: int | None = None,
     ) -> int:
-        """End one attempt: 0 stale, 1 as asked, 2 was to be put back or kept, but its tenant had cancelled it: gone, 3
-        was to be retried, but this was its last attempt: it still runs.
+        """End one attempt: 0 stale, 1 as asked, 2 was to be put back or kept, or was not served, but its tenant had
+        cancelled it: gone, 3 was to be retried, but this was its last attempt: it still runs.
 
         `spent` is what a done one has used, as of `release`; None: not known, what was estimated stays charged.
         `breakers` are told that a done one was served.

@@ -41,13 +41,28 @@ _COUNTED = {
     Kind.QUEUE: "requests waiting",
 }
 
+MOST_JUDGED = 8
+"""So many limits are kept of one request."""
+
 
 @dataclass(frozen=True)
 class Asked:
-    """One quota of a request, and whose it is, as a person reads it."""
+    """One quota of a request, and whose it is, as a person reads it; `is_agreed`: a limit that was agreed with its
+    tenant."""
 
     quota: Quota
     whose: str
+    is_agreed: bool = False
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How a limit stood when a request was let in: `used` of `most`, with the request's own part."""
+
+    counted: str
+    whose: str
+    used: int
+    most: int
 
 
 def asked_of_tenant(
@@ -73,7 +88,8 @@ def asked_of_tenant(
         name = f"{name}:{task_type or ''}:{model or ''}"
         parts = [f"model {model!r}" if model is not None else "", f"{task_type} requests" if task_type else ""]
         whose = f"{whose} for {' and '.join(filter(None, parts))}"
-    return Asked(Quota(name, kind, most * 1_000 if kind is Kind.DAY_GPU_MS else most, amounts.get(kind, 1)), whose)
+    in_all = most * 1_000 if kind is Kind.DAY_GPU_MS else most
+    return Asked(Quota(name, kind, in_all, amounts.get(kind, 1)), whose, is_agreed=True)
 
 
 @lru_cache(maxsize=16)
@@ -114,6 +130,15 @@ def rates_of(asked: Iterable[Asked], verdict: Verdict) -> Rates:
 
     asked = tuple(asked)
     return Rates(tightest(Kind.REQUESTS), tightest(Kind.TOKENS, Kind.DAY_TOKENS))
+
+
+def judged_by(asked: Sequence[Asked], verdict: Verdict) -> tuple[Judged, ...]:
+    """The limits agreed with its tenant that an admitted request was judged by: the first MOST_JUDGED."""
+    return tuple(
+        Judged(_COUNTED[each.quota.kind], each.whose, whole_used(each.quota, used), each.quota.most)
+        for each, used in zip(asked, verdict.used, strict=True)
+        if each.is_agreed
+    )[:MOST_JUDGED]
 
 
 def _rate(quota: Quota, used: int, now: int) -> Rate:

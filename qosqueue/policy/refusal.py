@@ -36,7 +36,8 @@ class Refusal:
 
     `status` is the HTTP status, `code` the machine-readable reason (docs/design/api.md), `param` the field at
     fault if there is one, `retry_after_s` the seconds after which the same request may be admitted, `rates` what its
-    tenant has left, where that was looked at, `lacks` what kind of quota has no room.
+    tenant has left, where that was looked at, `lacks` what kind of quota has no room, `as_job` whether its tenant's
+    policy would have it taken as a job instead.
     """
 
     status: int
@@ -46,3 +47,4 @@ class Refusal:
     retry_after_s: int | None = None
     rates: Rates = NO_RATES
     lacks: Kind | None = None
+    as_job: bool = False

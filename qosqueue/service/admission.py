@@ -12,20 +12,27 @@ import structlog
 from qosqueue.broker.scripts import Scripts, waits_key
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.agreement import Agreed, Agreement
-from qosqueue.policy.asked import Asked, asked_of_model, asked_of_tenant, asked_of_tier, rates_of, refusal_of
+from qosqueue.policy.asked import (
+    Asked,
+    asked_of_model,
+    asked_of_tenant,
+    asked_of_tier,
+    judged_by,
+    rates_of,
+    refusal_of,
+)
 from qosqueue.policy.profile import Facts, Profile, make_profile
 from qosqueue.policy.quota import Quota, Verdict
 from qosqueue.policy.refusal import LONGEST_RETRY_S, Refusal
 from qosqueue.policy.road import is_tried_again
 from qosqueue.policy.terms import TIERS, OnLate, TaskType, lane_name
+from qosqueue.service import decided as decisions
 from qosqueue.service.agreements import Agreements
 from qosqueue.service.asked_model import find_model
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.lateness import Lateness, Outlook
 from qosqueue.service.requests import Admitted, JobRequest
 from qosqueue.store.records import Model, Tenant
-
-AS_A_JOB = " It would be taken as a job: POST /v1/jobs."
 
 # Spread, so that what was shed together does not come back together.
 SHED_RETRY_S = (5, 30)
@@ -84,8 +91,11 @@ class Admission:
             return plan
         if on_late is not OnLate.DOWNGRADE:
             return _too_late(plan, outlook, is_deferred=on_late is OnLate.DEFER)
+        later = decisions.degraded("a start within its whole time to live", "it would have started too late")
+        changed = (*plan.request.changed, later)
         detours = (*plan.request.detours, "downgrade")
-        return self.plan(tenant, replace(plan.request, latency_budget_ms=plan.profile.ttl_ms, detours=detours))
+        whole = plan.profile.ttl_ms
+        return self.plan(tenant, replace(plan.request, latency_budget_ms=whole, detours=detours, changed=changed))
 
     def admit(self, plan: Plan, request_id: str) -> Admitted | Refusal:
         """Let the request in under its id, or say why not. Raises BrokerUnavailable."""
@@ -156,7 +166,8 @@ class Admission:
             )
             for bound in agreed.bounds
         )
-        asked = (asked_of_model(model.name), *bounds, asked_of_tier(tenant.tier, self._most_queued))
+        of_model = () if request.waits_for_model else (asked_of_model(model.name),)
+        asked = (*of_model, *bounds, asked_of_tier(tenant.tier, self._most_queued))
         if not is_tried_again(agreed.agreed.road):
             request = replace(request, again=False)
         return Plan(request, model, profile, asked, agreed.agreed)
@@ -166,7 +177,7 @@ def decided(plan: Plan, verdict: Verdict) -> Admitted | Refusal:
     """What the broker's verdict means for the request."""
     if not verdict.admitted:
         return refusal_of(plan.asked, verdict, plan.profile.cost_ms)
-    return Admitted(plan.model, plan.profile, rates_of(plan.asked, verdict), plan.request.detours)
+    return Admitted(plan.model, plan.profile, rates_of(plan.asked, verdict), judged_by(plan.asked, verdict))
 
 
 def _too_late(plan: Plan, outlook: Outlook, *, is_deferred: bool) -> Refusal:
@@ -175,5 +186,4 @@ def _too_late(plan: Plan, outlook: Outlook, *, is_deferred: bool) -> Refusal:
         f"Model {plan.model.name!r} has {outlook.wait_ms} ms of work ahead of this request, which should start within "
         f"{plan.profile.latency_budget_ms} ms. Try again in {wait_s} s."
     )
-    told = f"{message}{AS_A_JOB}" if is_deferred and plan.profile.task_type is TaskType.ONLINE else message
-    return Refusal(429, "resource_unavailable", told, retry_after_s=wait_s)
+    return Refusal(429, "resource_unavailable", message, retry_after_s=wait_s, as_job=is_deferred)

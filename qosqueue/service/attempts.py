@@ -23,8 +23,8 @@ class Attempts:
         if not self._record.move(
             job_id,
             JobEvent.DISPATCHED,
+            dispatched,
             fence=fence,
-            decided=dispatched,
             attempts=fence,
             worker=worker,
             started_ms=dispatched.at_ms,
@@ -63,7 +63,7 @@ class Attempts:
 
     def waits_again(self, job_id: str, fence: int) -> bool:
         """Note that the attempt failed and the job waits for its next one."""
-        return self._record.move(job_id, JobEvent.LEASE_LOST, fence=fence, decided=decided.retried())
+        return self._record.move(job_id, JobEvent.LEASE_LOST, decided.retried(), fence=fence)
 
     def cancelled(self, job_id: str, fence: int, **used: int) -> bool:
         """Note that the attempt stopped because its tenant took the job back. What it used until then, if it did

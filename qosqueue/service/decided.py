@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from qosqueue.policy.profile import Profile
@@ -13,10 +14,18 @@ from qosqueue.store.decisions import Decision, DecisionKind
 
 def admitted(by: Admitted, at_ms: int) -> Decision:
     """The request was let in: its profile, and what it was judged by."""
-    facts = profile_facts(by.profile) | {"judged": by.judged, "detours": list(by.detours)}
-    return Decision(
-        DecisionKind.ADMITTED, at_ms, {name: value for name, value in facts.items() if value not in ({}, [])}
-    )
+    judged = {"judged": [asdict(each) for each in by.judged]} if by.judged else {}
+    return Decision(DecisionKind.ADMITTED, at_ms, profile_facts(by.profile) | judged)
+
+
+def fell_back(from_model: str, to_model: str, why: str) -> Decision:
+    """Another model is to answer."""
+    return Decision(DecisionKind.FELL_BACK, now_ms(), {"from": from_model, "to": to_model, "why": why})
+
+
+def degraded(to: str, why: str) -> Decision:
+    """It is to have less than was asked for: a shorter answer, or a later one."""
+    return Decision(DecisionKind.DEGRADED, now_ms(), {"to": to, "why": why})
 
 
 def dispatched(fence: int, worker: str, passage: str, at_ms: int | None = None) -> Decision:

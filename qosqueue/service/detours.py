@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from qosqueue.policy.quota import Kind
 from qosqueue.policy.refusal import Refusal
-from qosqueue.policy.road import Trouble, shortened, steps, trouble_of
+from qosqueue.policy.road import Trouble, shortened, steps
 from qosqueue.policy.terms import RoadStep, TaskType
-from qosqueue.service.admission import AS_A_JOB, Admission, Plan
+from qosqueue.service import decided
+from qosqueue.service.admission import Admission, Plan
 from qosqueue.service.requests import Admitted, JobRequest
+from qosqueue.service.troubles import WHY, is_deferred, trouble_in, would_be_a_job
 from qosqueue.store.records import Tenant
 
 MOST_DETOURS = 4
 OUTPUT_FIELDS = ("max_tokens", "max_completion_tokens")
-
+FALLBACK = "fallback;from="
 Offer = Callable[[Plan], Admitted | Refusal]
 
 
@@ -34,16 +35,26 @@ class Detours:
         went = self._try(tenant, plan, offer)
         if not isinstance(went, Refusal):
             return went
-        trouble = trouble_of(went.code, of_tokens=_lacks_tokens(went))
-        return self.around(tenant, plan, trouble, offer) or _told(plan, trouble, went)
+        trouble = trouble_in(went)
+        around = None if trouble is None else self.around(tenant, plan, trouble, offer, WHY[trouble])
+        return around or _told(plan, trouble, went)
 
-    def around(self, tenant: Tenant, plan: Plan, trouble: Trouble | None, offer: Offer) -> tuple[Plan, Admitted] | None:
-        """What is let in in place of a plan that met that trouble; None: nothing."""
-        for other in self._others(tenant, plan, trouble):
+    def around(
+        self, tenant: Tenant, plan: Plan, trouble: Trouble, offer: Offer, why: str
+    ) -> tuple[Plan, Admitted] | None:
+        """What is let in in place of a plan that met that trouble, `why` for the record; None: nothing."""
+        for other in self._others(tenant, plan, steps(plan.agreed.road, trouble), why):
             went = self._try(tenant, other, offer)
+            if isinstance(went, Refusal) and other.model is not plan.model:
+                # The other model may have room for a shorter answer.
+                went = self._shorter(tenant, other, went, offer)
             if not isinstance(went, Refusal):
                 return went
         return None
+
+    def leads_on(self, tenant: Tenant, plan: Plan, trouble: Trouble) -> bool:
+        """Whether the road has anything to offer in place of a plan that met that trouble."""
+        return any(True for _ in self._others(tenant, plan, steps(plan.agreed.road, trouble), ""))
 
     def _try(self, tenant: Tenant, plan: Plan, offer: Offer) -> tuple[Plan, Admitted] | Refusal:
         ready = self._admission.in_time(tenant, plan)
@@ -52,47 +63,58 @@ class Detours:
         admitted = offer(ready)
         return admitted if isinstance(admitted, Refusal) else (ready, admitted)
 
-    def _others(self, tenant: Tenant, plan: Plan, trouble: Trouble | None) -> Iterator[Plan]:
-        for step in () if trouble is None else steps(plan.agreed.road, trouble):
-            for request in self._fallbacks(plan) if step is RoadStep.FALLBACK else _degraded(plan, step):
+    def _shorter(self, tenant: Tenant, plan: Plan, refusal: Refusal, offer: Offer) -> tuple[Plan, Admitted] | Refusal:
+        trouble = trouble_in(refusal)
+        if trouble is not None and RoadStep.DEGRADE in steps(plan.agreed.road, trouble):
+            for other in self._others(tenant, plan, (RoadStep.DEGRADE,), WHY[trouble]):
+                return self._try(tenant, other, offer)
+        return refusal
+
+    def _others(self, tenant: Tenant, plan: Plan, road: Sequence[RoadStep], why: str) -> Iterator[Plan]:
+        for step in road:
+            if step is RoadStep.DEFER and plan.request.may_defer:
+                return  # its client takes a job for an answer, and the road has that before what follows
+            for request in self._fallbacks(plan, why) if step is RoadStep.FALLBACK else _degraded(plan, step, why):
                 other = self._admission.plan(tenant, request)
                 if isinstance(other, Plan):
                     yield other
 
-    def _fallbacks(self, plan: Plan) -> Iterator[JobRequest]:
-        """The model's fallback, then that one's, each once."""
-        request, model, seen = plan.request, plan.model, {plan.model.name}
-        while model.fallback_model is not None and model.fallback_model not in seen and len(seen) <= MOST_DETOURS:
+    def _fallbacks(self, plan: Plan, why: str) -> Iterator[JobRequest]:
+        """The model's fallback, then that one's, each once, and none that the request has come from."""
+        request, model, name = plan.request, plan.model, plan.model.name
+        seen = {name, *(each.removeprefix(FALLBACK) for each in request.detours if each.startswith(FALLBACK))}
+        for _ in range(MOST_DETOURS):
+            if model.fallback_model is None or model.fallback_model in seen:
+                return
             seen.add(model.fallback_model)
-            request = replace(
+            yield replace(
                 request,
                 model=model.fallback_model,
                 body=request.body | {"model": model.fallback_model},
-                detours=(*plan.request.detours, f"fallback;from={plan.model.name}"),
+                detours=(*request.detours, f"{FALLBACK}{name}"),
+                changed=(*request.changed, decided.fell_back(name, model.fallback_model, why)),
             )
-            yield request
             other = self._admission.model(model.fallback_model)
             if other is None:
                 return
             model = other
 
 
-def _degraded(plan: Plan, step: RoadStep) -> Iterator[JobRequest]:
+def _degraded(plan: Plan, step: RoadStep, why: str) -> Iterator[JobRequest]:
     shorter = shortened(plan.request.max_output_tokens) if step is RoadStep.DEGRADE else None
     if shorter is not None:
         limits: dict[str, Any] = {name: shorter for name in OUTPUT_FIELDS if name in plan.request.body}
-        told = (*plan.request.detours, f"degrade;max_tokens={shorter}")
-        body = plan.request.body | (limits or {"max_tokens": shorter})
-        yield replace(plan.request, max_output_tokens=shorter, body=body, detours=told)
-
-
-def _lacks_tokens(refusal: Refusal) -> bool:
-    return refusal.lacks in (Kind.TOKENS, Kind.DAY_TOKENS)
+        yield replace(
+            plan.request,
+            max_output_tokens=shorter,
+            body=plan.request.body | (limits or {"max_tokens": shorter}),
+            detours=(*plan.request.detours, f"degrade;max_tokens={shorter}"),
+            changed=(*plan.request.changed, decided.degraded(f"{shorter} tokens", why)),
+        )
 
 
 def _told(plan: Plan, trouble: Trouble | None, refusal: Refusal) -> Refusal:
-    """A synchronous request cannot be deferred, its client would not know the job: but it can be told."""
-    if trouble is None or plan.profile.task_type is not TaskType.ONLINE:
-        return refusal
-    is_deferred = RoadStep.DEFER in steps(plan.agreed.road, trouble)
-    return replace(refusal, message=f"{refusal.message}{AS_A_JOB}") if is_deferred else refusal
+    """The refusal says whether the request would be taken as a job."""
+    if plan.profile.task_type is TaskType.ONLINE and (refusal.as_job or is_deferred(plan, trouble)):
+        return replace(refusal, message=would_be_a_job(plan, refusal.message), as_job=True)
+    return replace(refusal, as_job=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import redis
 import structlog
@@ -14,7 +15,7 @@ from qosqueue.broker.publish import Publisher
 from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import BrokerUnavailable, NotFound, StoreUnavailable
 from qosqueue.policy.lifecycle import TERMINAL, JobEvent, JobStatus
-from qosqueue.policy.refusal import Refusal
+from qosqueue.policy.refusal import NO_RATES, Rates, Refusal
 from qosqueue.service import audit, decided
 from qosqueue.service.admission import Admission
 from qosqueue.service.detours import Detours
@@ -33,6 +34,13 @@ log = structlog.get_logger(__name__)
 def nobody_hears(_tenant_id: str) -> bool:
     """No webhook is there."""
     return False
+
+
+@dataclass(frozen=True)
+class Accepted(Job):
+    """A job that was just let in, and what its tenant had left then."""
+
+    rates: Rates = NO_RATES
 
 
 class Jobs:
@@ -55,7 +63,7 @@ class Jobs:
         self._store = store
         self._hears_of_jobs = hears_of_jobs
 
-    def submit(self, tenant: Tenant, request: JobRequest) -> Job | Refusal:
+    def submit(self, tenant: Tenant, request: JobRequest) -> Accepted | Refusal:
         """Record and queue one job; of an id that is there already, that job.
 
         Raises StoreUnavailable or BrokerUnavailable: then it was not accepted.
@@ -63,7 +71,7 @@ class Jobs:
         job_id = request.id
         if request.is_keyed and (known := self._record.find(job_id, tenant.id)) is not None:
             # Whoever submitted it died before it could say so (service/idempotency.py).
-            return known
+            return Accepted(**vars(known))
         went = self._detours.go(tenant, request, lambda plan: self._admission.admit(plan, job_id))
         if isinstance(went, Refusal):
             return went
@@ -74,12 +82,12 @@ class Jobs:
             told = request.webhook is not None or self._hears_of_jobs(tenant.id)
             self._record.insert(
                 [row],
-                {job_id: [decided.admitted(admitted, row["created_ms"])]},
+                {job_id: [*request.changed, decided.admitted(admitted, row["created_ms"])]},
                 [{"job_id": job_id, "endpoint_id": request.webhook}] if told else (),
             )
         except IntegrityError:
             # The same, in the same instant: what is held under the id is that job's.
-            return self.get(tenant.id, job_id)
+            return Accepted(**vars(self.get(tenant.id, job_id)))
         except StoreUnavailable:
             self._admission.release(job_id)
             raise
@@ -104,11 +112,11 @@ class Jobs:
             if not self._record.move(row["id"], JobEvent.ENQUEUED, queued_ms=queued_ms):
                 # A worker was quicker: its move stands, and the instant is still known.
                 self._record.note(row["id"], queued_ms=queued_ms)
-            return self.find(row["id"])
+            return Accepted(**vars(self.find(row["id"])), rates=admitted.rates)
         except StoreUnavailable as error:
             # Recorded and queued: it is accepted, and the worker's own move does without this one.
             log.warning("a job is queued, but not noted as such", job=row["id"], error=str(error))
-            return Job(**row)
+            return Accepted(**row, rates=admitted.rates)
 
     def get(self, tenant_id: str, job_id: str) -> Job:
         """A tenant's own job; raises NotFound, the same for another tenant's job as for none."""

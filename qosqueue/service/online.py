@@ -32,6 +32,7 @@ from qosqueue.service.failures import EXPIRED, WORKER_LOST
 from qosqueue.service.finished import FinishedRequests
 from qosqueue.service.queues import Queues
 from qosqueue.service.requests import Admitted, JobRequest, new_row, wire_message
+from qosqueue.service.troubles import HAS_FAILED, is_deferred, would_be_a_job
 from qosqueue.service.withdrawals import Withdrawals
 from qosqueue.store.clock import now_ms
 from qosqueue.store.decisions import Decision
@@ -81,9 +82,11 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The request failed; `error` has status, code, message, param."""
+    """The request failed; `error` has status, code, message, param. `as_job`: its tenant's policy would have it taken
+    as a job instead."""
 
     error: dict[str, Any]
+    as_job: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,10 @@ class OnlineCall:
         self._admitted = admitted
         self._around = around
         # Made when all is over: nobody waits for them.
-        self._decided: list[Callable[[], Decision]] = [partial(decisions.admitted, admitted, row["created_ms"])]
+        self._decided: list[Callable[[], Decision]] = [
+            *map(_made, plan.request.changed),
+            partial(decisions.admitted, admitted, row["created_ms"]),
+        ]
         self._replies = replies
         self._reader = reader
         self._queues = queues
@@ -247,10 +253,14 @@ class OnlineCall:
                 self._end(JobStatus.SUCCEEDED)
                 return Done(**data)
             case "failed":
-                if not self._began and trouble_of(data["code"]) is Trouble.MODEL and self._went_around():
+                is_of_model = not self._began and trouble_of(data["code"]) is Trouble.MODEL
+                if is_of_model and self._went_around():
                     return Detoured(self.model, self.detours)
                 self._over = True
-                return self._fail(JobStatus.FAILED, data)
+                failed = self._fail(JobStatus.FAILED, data)
+                if is_of_model and is_deferred(self._plan, Trouble.MODEL):
+                    return Failed(data | {"message": would_be_a_job(self._plan, data["message"])}, as_job=True)
+                return failed
 
     def _went_around(self) -> bool:
         """Whether the request was queued again in another way, after its model has failed it."""
@@ -261,7 +271,9 @@ class OnlineCall:
             return False
         if went is None:
             return False
+        new = went[0].request.changed[len(self._plan.request.changed) :]
         self._plan, self._admitted = went
+        self._decided += [*map(_made, new), partial(decisions.admitted, self._admitted, now_ms())]
         # Its attempts are counted anew: nothing of the last model's is still to come.
         self._fence = 0
         times = _times(self._row["created_ms"], self._plan)
@@ -332,7 +344,7 @@ class Online:
             tenant,
             new_row(request_id, tenant, went[0].request, went[0].profile, **_times(created_ms, went[0])),
             *went,
-            lambda plan: self._detours.around(tenant, plan, Trouble.MODEL, offer),
+            lambda plan: self._detours.around(tenant, plan, Trouble.MODEL, offer, HAS_FAILED),
             replies,
             self._reader,
             self._queues,
@@ -350,3 +362,7 @@ class Online:
 
 def _times(created_ms: int, plan: Plan) -> dict[str, int]:
     return {"created_ms": created_ms, "queued_ms": created_ms, "expires_ms": created_ms + plan.profile.ttl_ms}
+
+
+def _made(decision: Decision) -> Callable[[], Decision]:
+    return lambda: decision

@@ -147,7 +147,7 @@ class Reconciler:
         if now_ms() - since_ms < self._lease_ms:
             return False
         del self._lost_since[job.id]
-        return self._record.move(job.id, JobEvent.LEASE_LOST, fence=job.fence, decided=decided.lease_lost(job.fence))
+        return self._record.move(job.id, JobEvent.LEASE_LOST, decided.lease_lost(job.fence), fence=job.fence)
 
     def _publish(self, job: Job, organisation: str) -> bool:
         """Queue it as the only message of its task; False if somebody did meanwhile."""

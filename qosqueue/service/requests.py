@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from qosqueue.policy.asked import Judged
 from qosqueue.policy.profile import Profile
 from qosqueue.policy.refusal import NO_RATES, Rates
 from qosqueue.policy.terms import ServiceTier, TaskType
 from qosqueue.store.clock import now_ms
+from qosqueue.store.decisions import Decision
 from qosqueue.store.ids import new_id
 from qosqueue.store.records import Model, Tenant
 
@@ -34,9 +36,15 @@ class JobRequest:
     webhook: str | None = None
     # Whether somebody reads the answer token by token.
     stream: bool = False
-    # Whether an attempt that the engine has failed is repeated, and what was changed of what the tenant had asked for.
+    # Whether an attempt that the engine has failed is repeated; what was changed of what the tenant had asked for, in
+    # the words of the answer and of the record.
     again: bool = True
     detours: tuple[str, ...] = ()
+    changed: tuple[Decision, ...] = ()
+    # Whether its client, which waits, takes a job for an answer.
+    may_defer: bool = False
+    # Whether it is let in although its model is out of service: it waits until that is back.
+    waits_for_model: bool = False
     service_tier: ServiceTier = ServiceTier.DEFAULT
     traceparent: str | None = None
     # Whether a synchronous answer can be asked for again: then its row is written before its last word is said.
@@ -48,17 +56,13 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Admitted:
-    """A request that may be queued: the model that it will run on, its profile, what its tenant has left, and what was
-    changed of what it had asked for.
-
-    `judged` is kept in the record, as JSON, and shown to the tenant: limits with what was used of them.
-    """
+    """A request that may be queued: the model that it will run on, its profile, what its tenant has left, and which of
+    its tenant's limits it was judged by."""
 
     model: Model
     profile: Profile
     rates: Rates = NO_RATES
-    detours: tuple[str, ...] = ()
-    judged: dict[str, Any] = field(default_factory=dict)
+    judged: tuple[Judged, ...] = ()
 
 
 def wire_message(

@@ -123,9 +123,8 @@ def _admitted(facts: Mapping[str, Any]) -> Iterator[str]:
         f"{length(facts['ttl_ms'])}, and was predicted to take {length(facts['cost_ms'])} of a slot."
     )
     if judged := facts.get("judged"):
-        yield f"It was judged by {', '.join(f'{name} {value}' for name, value in judged.items())}."
-    if detours := facts.get("detours"):
-        yield f"Another road was taken: {', '.join(detours)}."
+        limits = ", ".join(f"{one['used']} of {one['most']} {one['counted']} ({one['whose']})" for one in judged)
+        yield f"With it {limits} were used."
 
 
 def _dispatched(facts: Mapping[str, Any], budget_ms: int, reader: Reader) -> Iterator[str]:

@@ -163,7 +163,7 @@ class Watchdog:
     def _moves(self, reaped: Reaped) -> list[Callable[[], object]]:
         lost = [
             # With its fence: by now the next attempt may have begun, and must not look queued.
-            partial(self._record.move, job_id, JobEvent.LEASE_LOST, fence=fence, decided=decided.lease_lost(fence))
+            partial(self._record.move, job_id, JobEvent.LEASE_LOST, decided.lease_lost(fence), fence=fence)
             for job_id, fence in zip(reaped.requeued, reaped.fences, strict=True)
         ]
         dead = [

@@ -67,9 +67,7 @@ class JobRecord:
             if webhooks:
                 session.connection().execute(insert(JobWebhookRow), webhooks)
 
-    def move(
-        self, job_id: str, event: JobEvent, *, fence: int | None = None, decided: Decision | None = None, **columns: Any
-    ) -> bool:
+    def move(self, job_id: str, event: JobEvent, *decided: Decision, fence: int | None = None, **columns: Any) -> bool:
         """Let `event` happen to a job, set `columns` and keep what was `decided`; `gpu_ms` among the columns is
         charged.
 
@@ -87,8 +85,8 @@ class JobRecord:
         with self._store.session() as session:
             if not session.connection().execute(statement).rowcount:
                 return False
-            if decided is not None:
-                decisions.append(session, [job_id], decided)
+            for each in decided:
+                decisions.append(session, [job_id], each)
             if columns.get("gpu_ms") is not None:
                 self._charge(session, job_id)
             return True

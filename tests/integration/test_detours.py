@@ -6,7 +6,6 @@ The engines are simulated, and so are their faults.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,40 +14,10 @@ from qosqueue.policy.breaker import model_breaker
 from qosqueue.policy.lifecycle import JobStatus
 from qosqueue.policy.refusal import Refusal
 from qosqueue.policy.terms import OnLate, RoadStep, TaskType
-from qosqueue.service.online import Chunk, Detoured, Done, Failed, OnlineCall
-from qosqueue.store.records import Tenant
+from qosqueue.service.online import Chunk, Detoured, Done, Failed
 from tests.support.eventually import eventually
+from tests.support.faulty import call, holds
 from tests.support.road import Road
-
-STEPS = {"step_ms": 1, "step_ms_per_sequence": 0, "prefill_ms_per_token": 0, "output_tokens": 8}
-
-
-@pytest.fixture
-def faulty(make_settings: Any) -> Iterator[Any]:
-    """Makes a road whose model `sim` has a fault and whose fallback, `spare`, has none."""
-    roads: list[Road] = []
-
-    def make(*, fallback: str | None = "spare", **fault: Any) -> Road:
-        road = Road(make_settings(lease_ms=2_000, sweep_ms=200, stall_ms=300))
-        roads.append(road)
-        road.model("spare")
-        road.model(options=STEPS | fault, fallback_model=fallback)
-        return road
-
-    yield make
-    for road in roads:
-        road.close()
-
-
-def call(road: Road, tenant: Tenant | None = None, **changes: Any) -> OnlineCall:
-    stream = changes.pop("stream", True)
-    started = road.services.online.start(tenant or road.tenant, road.request(TaskType.ONLINE, stream=stream, **changes))
-    assert not isinstance(started, Refusal), started
-    return started
-
-
-def holds(road: Road) -> int:
-    return int(road.services.redis.zcard(f"{road.services.scripts.key}:holds"))  # type: ignore[arg-type]
 
 
 def test_what_fails_once_before_its_first_word_is_tried_again(faulty: Any) -> None:

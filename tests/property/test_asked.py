@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qosqueue.policy.asked import KINDS, Asked, asked_of_model, asked_of_tenant, asked_of_tier, rates_of, refusal_of
+from qosqueue.policy.asked import (
+    KINDS,
+    MOST_JUDGED,
+    Asked,
+    Judged,
+    asked_of_model,
+    asked_of_tenant,
+    asked_of_tier,
+    judged_by,
+    rates_of,
+    refusal_of,
+)
 from qosqueue.policy.profile import Facts, make_profile
 from qosqueue.policy.quota import DAY_MS, MINUTE_MS, Kind, Quota, Verdict, fits
 from qosqueue.policy.refusal import LONGEST_RETRY_S, NO_RATES, Rate
@@ -97,3 +108,17 @@ def test_the_headers_tell_the_tightest() -> None:
     assert rates.requests == Rate(10, 0, 54_001)
     assert rates.tokens == Rate(50, 20, DAY_MS - NOW % DAY_MS)
     assert rates_of([asked_of_model("m")], Verdict(True, NOW, (0,))) == NO_RATES
+
+
+def test_of_what_it_was_judged_by_the_limits_of_its_tenant_are_told() -> None:
+    quotas = [asked_of_model("m"), asked("requests_per_minute", 10, model="m"), asked_of_tier(Tier.BASIC, 9)]
+    judged = judged_by(quotas, Verdict(True, NOW, (0, MINUTE_MS + 1, 4)))
+    assert judged == (Judged("requests per minute", "tenant 'acme' for model 'm'", 2, 10),)
+    assert judged_by([asked_of_model("m")], Verdict(True, NOW, (0,))) == ()
+
+
+@given(st.integers(0, 2 * MOST_JUDGED))
+def test_no_request_keeps_more_of_them_than_so_many(count: int) -> None:
+    quotas = [asked("max_in_flight", 5, model=f"m{number}") for number in range(count)]
+    judged = judged_by(quotas, Verdict(True, NOW, (1,) * count))
+    assert len(judged) == min(count, MOST_JUDGED)

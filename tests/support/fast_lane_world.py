@@ -107,6 +107,13 @@ class Record:
         return True
 
 
+class NoWay:
+    """The road of jobs that have no other model."""
+
+    def find(self, job_id: str, fence: int) -> None:
+        return None
+
+
 class World:
     """A Celery worker in this process with a fast lane, and whoever publishes to it."""
 
@@ -134,7 +141,7 @@ class World:
         def make(worker: Any) -> FastLane:
             replicas = Replicas(self.client, self.settings.group)
             breakers = ReplicaBreakers(self.scripts, replicas, self.table, "w", [MODEL])
-            attendant = Attendant(worker, self.runner, self.table, self.scripts, outbox, breakers)
+            attendant = Attendant(worker, self.runner, self.table, self.scripts, outbox, breakers, cast(Any, NoWay()))
             self.lanes.append(make_lane(settings, self.table, self.scripts, [LANE], attendant.serve, "w"))
             return self.lanes[-1]
 

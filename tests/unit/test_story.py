@@ -17,6 +17,10 @@ PROFILE = {
     "lane": "vip.light", "budget_ms": 500, "ttl_ms": 60_000, "cost_tokens": 40, "cost_ms": 2_100, "max_attempts": 2,
 }  # fmt: skip
 ADMITTED = Decision(DecisionKind.ADMITTED, 1, PROFILE)
+JUDGED = [
+    {"counted": "requests per minute", "whose": "tenant 'acme'", "used": 3, "most": 60},
+    {"counted": "requests waiting", "whose": "tenant 'acme'", "used": 1, "most": 2},
+]
 
 
 def dispatched(**met: Any) -> Decision:
@@ -66,7 +70,7 @@ def test_a_tenant_hears_of_no_machine_and_an_operator_does() -> None:
 
 def test_other_roads_are_told_in_order() -> None:
     said = texts(
-        Decision(DecisionKind.ADMITTED, 1, PROFILE | {"judged": {"requests a minute": "3 of 60"}}),
+        Decision(DecisionKind.ADMITTED, 1, PROFILE | {"judged": JUDGED}),
         Decision(DecisionKind.DISPATCHED, 2, {"fence": 1, "worker": "w", "met": {}}),
         Decision(DecisionKind.LEASE_LOST, 3, {"fence": 1}),
         Decision(DecisionKind.QUEUED_AGAIN, 4, {"why": "the queue had lost it"}),
@@ -77,7 +81,7 @@ def test_other_roads_are_told_in_order() -> None:
         dispatched(waited_ms=60_000),
     )
     for words in (
-        "It was judged by requests a minute 3 of 60.",
+        "With it 3 of 60 requests per minute (tenant 'acme'), 1 of 2 requests waiting (tenant 'acme') were used.",
         "Attempt 1 began on a replica.",
         "The worker of attempt 1 was lost; the request went back to its old place.",
         "Queued from the record, since the queue had lost it.",

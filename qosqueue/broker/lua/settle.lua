@@ -3,7 +3,7 @@
 --      one has used ('' and '': not known, what was estimated stays charged), then breakers to be told that a done one was
 --      served, whoever owns the message.
 -- Result: 0 (stale: another attempt owns it, or it is gone), 1 (settled as asked), 2 (was to be requeued, retried or
---         kept as dead, but its tenant had cancelled it: gone), 3 (was to be retried, but this was its last attempt: it
+--         kept as dead, or not served, but its tenant had cancelled it: gone), 3 (was to be retried, but this was its last attempt: it
 --         still runs, for its holder has to say so and end it).
 -- Atomic: exactly one attempt can settle a message. A requeued message keeps its place and is not charged an attempt, a
 -- retried one is; a dead one is kept with its payload. What a done one took corrects the pool's mean and its tenant's
@@ -50,4 +50,4 @@ if outcome == 'done' and message.cancel == 0 then
 end
 give_back(now, message, message.cost_ms - math.min(actual, C.LARGEST_COST_MS))
 forget(message, now, outcome == 'done', outcome == 'done' and tokens and {tokens, gpu_ms})
-return (outcome == 'requeue' or outcome == 'retry' or outcome == 'dead') and 2 or 1
+return outcome ~= 'done' and message.cancel == 1 and 2 or 1

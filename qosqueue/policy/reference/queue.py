@@ -151,8 +151,8 @@ class ReferenceQueue:
         spent: Mapping[str, int] | None = None,
         breakers: Sequence[str] = (),
     ) -> int:
-        """End one attempt: 0 stale, 1 as asked, 2 was to be put back or kept, but its tenant had cancelled it: gone, 3
-        was to be retried, but this was its last attempt: it still runs.
+        """End one attempt: 0 stale, 1 as asked, 2 was to be put back or kept, or was not served, but its tenant had
+        cancelled it: gone, 3 was to be retried, but this was its last attempt: it still runs.
 
         `spent` is what a done one has used, as of `release`; None: not known, what was estimated stays charged.
         `breakers` are told that a done one was served.
@@ -185,7 +185,7 @@ class ReferenceQueue:
         if outcome == "done" and spent is not None and self.tasks.get(message.task) == tag:
             self.door.release(now, message.task, spent)
         self._forget(message, was_served=outcome == "done")
-        return 2 if outcome in ("requeue", "retry", "dead") else 1
+        return 2 if outcome != "done" and message.cancel else 1
 
     def withdraw(self, *, task: str) -> int:
         """Take a message back: 0 unknown, 1 it is gone, 2 it runs and its holder was told to stop."""

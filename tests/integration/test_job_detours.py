@@ -1,0 +1,189 @@
+"""Does a job that its model has failed for good get its answer elsewhere, once, and is it charged once?
+
+Real workers; the engines are simulated, and so are their faults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from qosqueue.policy.lifecycle import JobStatus
+from qosqueue.policy.reference.message import Delivery
+from qosqueue.policy.refusal import Refusal
+from qosqueue.policy.terms import RoadStep, TaskType
+from qosqueue.service.job_detours import OtherWay
+from qosqueue.service.online import Detoured, Failed
+from qosqueue.store.decisions import DecisionKind, Decisions
+from qosqueue.store.records import Job
+from tests.support.eventually import eventually
+from tests.support.faulty import STEPS, MakeFaulty, call, holds
+from tests.support.road import Road
+
+PLACES = [("vip.light", "sim")]
+
+
+def ended(road: Road, job: Job) -> Job:
+    return road.services.jobs.wait(road.tenant.id, job.id, 30)
+
+
+def kinds(road: Road, job: Job) -> list[DecisionKind]:
+    return [decision.kind for decision in Decisions(road.services.store).of(job.id)]
+
+
+def used(road: Road) -> list[tuple[str, int]]:
+    return [(each.model, each.requests) for each in road.services.usage.list()]
+
+
+def waiting(road: Road) -> tuple[Job, OtherWay, Delivery]:
+    """A job whose last attempt runs here and is about to be given up, and its other way."""
+    job = road.submit()
+    delivery = road.services.scripts.dispatch(lease_ms=60_000, holder="test", places=PLACES)
+    assert isinstance(delivery, Delivery)
+    assert road.services.attempts.begin(job.id, delivery.fence, "w") is not None
+    way = road.services.job_detours.find(job.id, delivery.fence)
+    assert way is not None
+    return job, way, delivery
+
+
+def settle(road: Road, delivery: Delivery) -> int:
+    return road.services.scripts.settle(tag=delivery.tag, fence=delivery.fence, outcome="void")
+
+
+@pytest.mark.parametrize(("fault", "task_type"), [("fails", TaskType.ASYNC), ("hangs", TaskType.BATCH)])
+def test_the_fallback_answers_a_job_whose_model_has_failed_all_its_attempts(
+    faulty: MakeFaulty, fault: str, task_type: TaskType
+) -> None:
+    road = faulty(fault=fault)
+    road.services.accounts.update_tenant("acme", actor="test", tokens_per_day=1_000, max_in_flight=1)
+    tenant = road.services.accounts.get_tenant("acme")
+    road.worker("w")
+    submitted = road.services.jobs.submit(tenant, road.request(task_type))
+    assert not isinstance(submitted, Refusal)
+    job = ended(road, submitted)
+    assert (job.status, job.model, job.details["detours"]) == (JobStatus.SUCCEEDED, "spare", ["fallback;from=sim"])
+    assert (job.fence, job.expires_ms) == (4, submitted.expires_ms), "three attempts at one model, one at the other"
+    assert job.result is not None
+    assert job.result["model"] == "spare"
+    # An attempt that begins at once may be on record before the one that has failed says so.
+    assert [each for each in kinds(road, job) if each is not DecisionKind.RETRIED] == [
+        *[DecisionKind.ADMITTED, *[DecisionKind.DISPATCHED] * 3],
+        *[DecisionKind.FELL_BACK, DecisionKind.ADMITTED, DecisionKind.DISPATCHED],
+    ]
+    assert used(road) == [("spare", 1)]
+    eventually(lambda: holds(road) == 0, within_s=5)
+    spent = (job.prompt_tokens or 0) + (job.completion_tokens or 0)
+    charged: Any = road.services.redis.get(f"{road.services.scripts.key}:used:day_tokens:t:{tenant.id}")
+    assert int(charged.split(b":")[0]) == spent
+
+
+def test_without_a_way_it_fails_once_and_nothing_is_charged(faulty: MakeFaulty) -> None:
+    road = faulty(fault="fails", fallback=None)
+    road.worker("w")
+    job = ended(road, road.submit())
+    assert (job.status, job.model) == (JobStatus.FAILED, "sim")
+    assert (job.error or {})["code"] == "engine_failed"
+    assert DecisionKind.FELL_BACK not in kinds(road, job)
+    assert used(road) == []
+    eventually(lambda: holds(road) == 0, within_s=5)
+
+
+def test_a_road_without_retries_falls_back_after_the_first_attempt_and_one_without_fallback_fails(
+    faulty: MakeFaulty,
+) -> None:
+    road = faulty(fault="fails")
+    road.worker("w")
+    for steps, end in (((RoadStep.FALLBACK,), ("spare", 2)), ((RoadStep.REJECT,), ("sim", 1))):
+        road.services.accounts.update_tenant("acme", actor="test", road=[*steps])
+        tenant = road.services.accounts.get_tenant("acme")
+        submitted = road.services.jobs.submit(tenant, road.request())
+        assert not isinstance(submitted, Refusal)
+        job = ended(road, submitted)
+        assert (job.model, job.fence) == end
+
+
+@pytest.mark.parametrize("task_type", [TaskType.ASYNC, TaskType.ONLINE])
+def test_models_that_fall_back_to_each_other_and_fail_both_are_asked_once_each(
+    faulty: MakeFaulty, task_type: TaskType
+) -> None:
+    road = faulty(fault="fails")
+    road.services.catalog.update_model("spare", actor="test", fallback_model="sim", options=STEPS | {"fault": "fails"})
+    road.worker("w")
+    if task_type is TaskType.ASYNC:
+        job = ended(road, road.submit())
+        assert (job.status, job.model) == (JobStatus.FAILED, "spare")
+        assert kinds(road, job).count(DecisionKind.FELL_BACK) == 1
+        return
+    begun = call(road)
+    events = list(begun.events())
+    begun.close()
+    assert isinstance(events[-1], Failed)
+    assert [event.model for event in events if isinstance(event, Detoured)] == ["spare"]
+
+
+def test_who_takes_a_job_back_while_its_model_fails_it_gets_it_back(faulty: MakeFaulty) -> None:
+    """Before its message is gone, and after: it never runs on."""
+    road = faulty()
+    job, _, delivery = waiting(road)
+    assert road.services.jobs.cancel(road.tenant.id, job.id).status is JobStatus.RUNNING
+    assert settle(road, delivery) == 2, "whoever settles it hears of that"
+
+    job, way, delivery = waiting(road)
+    assert settle(road, delivery) == 1
+    assert road.services.jobs.cancel(road.tenant.id, job.id).status is JobStatus.CANCELLED
+    assert road.services.job_detours.go(way), "there is nothing left to be done"
+    assert road.job(job).status is JobStatus.CANCELLED
+    assert (road.depth(), holds(road)) == (0, 0)
+
+
+def test_an_attempt_that_lost_its_lease_leads_nowhere(faulty: MakeFaulty) -> None:
+    road = faulty()
+    job, way, delivery = waiting(road)
+    assert settle(road, delivery) == 1
+    assert road.services.attempts.waits_again(job.id, delivery.fence)
+    assert road.services.job_detours.find(job.id, delivery.fence) is None
+    assert road.services.job_detours.go(way)
+    assert (road.job(job).model, road.depth(), holds(road)) == ("sim", 0, 0)
+
+
+def test_a_fallback_without_room_for_so_many_tokens_gives_a_shorter_answer(faulty: MakeFaulty) -> None:
+    road = faulty()
+    limited(road, tokens_per_minute=30)
+    way, delivery = failing(road, (RoadStep.FALLBACK, RoadStep.DEGRADE))
+    assert settle(road, delivery) == 1
+    assert road.services.job_detours.go(way)
+    job = road.job(way.job)
+    assert (job.model, job.status, job.body["max_tokens"]) == ("spare", JobStatus.QUEUED, 16)
+    assert job.details["detours"] == ["fallback;from=sim", "degrade;max_tokens=16"]
+    assert kinds(road, job)[-3:] == [DecisionKind.FELL_BACK, DecisionKind.DEGRADED, DecisionKind.ADMITTED]
+
+
+def test_where_nothing_on_the_road_has_room_the_job_is_as_it_was(faulty: MakeFaulty) -> None:
+    road = faulty()
+    limited(road, tokens_per_minute=1)
+    way, delivery = failing(road, (RoadStep.FALLBACK, RoadStep.DEGRADE))
+    assert settle(road, delivery) == 1
+    assert not road.services.job_detours.go(way)
+    assert (road.job(way.job).status, road.depth(), holds(road)) == (JobStatus.RUNNING, 0, 0)
+    assert road.services.attempts.fail(way.job.id, delivery.fence, {"code": "engine_failed"})
+
+
+def limited(road: Road, **limits: int) -> None:
+    """Limits of all requests to the model `spare`."""
+    road.services.policies.set_override({"model": "spare"}, limits, actor="test", why="a test")
+
+
+def failing(road: Road, steps: tuple[RoadStep, ...]) -> tuple[OtherWay, Delivery]:
+    """A job of 64 output tokens as in `waiting`, whose tenant has that road."""
+    tenant = dataclasses.replace(road.tenant, road=steps)
+    job = road.services.jobs.submit(tenant, road.request(tokens=64))
+    assert not isinstance(job, Refusal)
+    delivery = road.services.scripts.dispatch(lease_ms=60_000, holder="test", places=PLACES)
+    assert isinstance(delivery, Delivery)
+    assert road.services.attempts.begin(job.id, delivery.fence, "w") is not None
+    road.services.accounts.update_tenant("acme", actor="test", road=[*steps])
+    way = road.services.job_detours.find(job.id, delivery.fence)
+    assert way is not None
+    return way, delivery
