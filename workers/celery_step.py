@@ -26,6 +26,7 @@ from qosqueue.broker.task_message import request_of
 from qosqueue.errors import BrokerUnavailable, StoreUnavailable
 from qosqueue.policy.reference.message import Delivery, Outcome
 from qosqueue.service.job_detours import JobDetours, OtherWay
+from qosqueue.store.clock import now_ms
 from qosqueue_workers.attempt import FAILED, UNSERVED, AttemptRunner, Ended
 from qosqueue_workers.breakers import ReplicaBreakers
 from qosqueue_workers.fast_lane import FastLane
@@ -135,6 +136,7 @@ class Attendant:
     def _try_again(self, delivery: Delivery, request: dict[str, Any], writer: ReplyWriter | None) -> int:
         """Put it back for another attempt, if it has one: what settling it has answered."""
         self._breakers.stand_back(delivery.model)
+        failed_ms = now_ms()  # before another attempt can begin
         try:
             settled = self._scripts.settle(tag=delivery.tag, fence=delivery.fence, outcome="retry")
         except redis.RedisError as error:
@@ -146,7 +148,7 @@ class Attendant:
             if settled == CANCELLED:
                 sink.cancelled()
             elif settled == AS_ASKED:
-                sink.waits_again()
+                sink.waits_again(failed_ms)
         except (StoreUnavailable, redis.RedisError) as error:
             log.error("an outcome could not be written down", request=delivery.task, error=str(error))
         if settled != LAST_ATTEMPT:

@@ -46,8 +46,8 @@ class Sink(Protocol):
     def failed(self, error: dict[str, Any]) -> None:
         """Why there is no answer: status, code, message, param."""
 
-    def waits_again(self) -> None:
-        """The attempt failed before anybody heard of it: the request is in the queue again."""
+    def waits_again(self, failed_ms: int) -> None:
+        """The attempt failed at that instant, before anybody heard of it: the request is in the queue again."""
 
 
 class JobSink:
@@ -114,8 +114,8 @@ class JobSink:
             self._attempts.fail(self._job_id, self._fence, error)
 
     @patiently
-    def waits_again(self) -> None:
-        self._attempts.waits_again(self._job_id, self._fence)
+    def waits_again(self, failed_ms: int) -> None:
+        self._attempts.waits_again(self._job_id, self._fence, failed_ms)
 
 
 class ReplySink:
@@ -167,7 +167,7 @@ class ReplySink:
     def failed(self, error: dict[str, Any]) -> None:
         self._writer.write("failed", error, urgent=False)
 
-    def waits_again(self) -> None:
+    def waits_again(self, failed_ms: int) -> None:
         """Its client waits on."""
 
 

@@ -61,9 +61,14 @@ class Attempts:
         """Store why the job failed, once."""
         return self._record.move(job_id, JobEvent.ERRORED, fence=fence, error=error, finished_ms=now_ms())
 
-    def waits_again(self, job_id: str, fence: int) -> bool:
-        """Note that the attempt failed and the job waits for its next one."""
-        return self._record.move(job_id, JobEvent.LEASE_LOST, decided.retried(), fence=fence)
+    def waits_again(self, job_id: str, fence: int, failed_ms: int) -> bool:
+        """Note that the attempt failed, when it did, and that the job waits for its next one; False: that one has begun
+        already, and it is noted that this one had failed."""
+        retried = decided.retried(failed_ms)
+        if self._record.move(job_id, JobEvent.LEASE_LOST, retried, fence=fence):
+            return True
+        self._record.keep(job_id, retried)
+        return False
 
     def cancelled(self, job_id: str, fence: int, **used: int) -> bool:
         """Note that the attempt stopped because its tenant took the job back. What it used until then, if it did

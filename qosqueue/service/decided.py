@@ -42,11 +42,9 @@ def lease_lost(fence: int) -> Decision:
     return Decision(DecisionKind.LEASE_LOST, now_ms(), {"fence": fence})
 
 
-def retried() -> Decision:
+def retried(at_ms: int) -> Decision:
     """An attempt failed before anybody had heard of it, and there is another one."""
-    return Decision(
-        DecisionKind.RETRIED, now_ms(), {"why": "the engine failed before anything was heard of its answer"}
-    )
+    return Decision(DecisionKind.RETRIED, at_ms, {"why": "the engine failed before anything was heard of its answer"})
 
 
 def queued_again(why: str) -> Decision:

@@ -73,7 +73,8 @@ class Explanations:
         return self._explain(request_id, job, now, Reader(names))
 
     def _explain(self, request_id: str, job: Job | None, now: Waiting | None, reader: Reader) -> Explanation:
-        decisions = [] if job is None else self._decisions.of(request_id)
+        # One that was written down late stands where it belongs.
+        decisions = [] if job is None else sorted(self._decisions.of(request_id), key=lambda each: each.at_ms)
         sentences = list(story.told(decisions, reader))
         before: list[tuple[str, int]] = []
         if job is not None and (window := _last_wait(decisions)):

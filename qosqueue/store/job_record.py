@@ -102,6 +102,11 @@ class JobRecord:
             decisions.append(session, [job_id], decided)
             return True
 
+    def keep(self, job_id: str, decided: Decision) -> None:
+        """Keep what was decided about a job, whatever became of it since."""
+        with self._store.session() as session:
+            decisions.append(session, [job_id], decided)
+
     def note(self, job_id: str, **columns: Any) -> None:
         """Set `columns` of a job that nothing was noted of yet, whatever its status is."""
         unknown = (getattr(JobRow, name).is_(None) for name in columns)

@@ -98,7 +98,7 @@ class Record:
         self.words.append((job_id, "cancelled", fence))
         return True
 
-    def waits_again(self, job_id: str, fence: int) -> bool:
+    def waits_again(self, job_id: str, fence: int, failed_ms: int) -> bool:
         self.words.append((job_id, "waits again", fence))
         return True
 
