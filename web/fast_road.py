@@ -21,11 +21,12 @@ from qosqueue.policy.refusal import Refusal
 from qosqueue.service.answers import CHAT
 from qosqueue.service.bodies import ChatBody
 from qosqueue.store.records import Tenant
-from qosqueue_web.api.answering import Answer, answer_now, refused
+from qosqueue_web.api.answering import answer_now
 from qosqueue_web.api.auth import bearer_key
 from qosqueue_web.api.completions import chat_frame
 from qosqueue_web.api.errors import refusal_of_outage
 from qosqueue_web.api.headers import REQUEST_ID, request_id, trace_headers
+from qosqueue_web.api.sent import Answer, refused
 from qosqueue_web.security import API_HEADERS
 
 if TYPE_CHECKING:

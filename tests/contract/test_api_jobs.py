@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.lifecycle import JobStatus
-from qosqueue.policy.refusal import Refusal
+from qosqueue.policy.refusal import Rate, Rates, Refusal
 from qosqueue.policy.terms import TaskType
 from tests.support.bulk import add_webhook, create_batch, upload
 from tests.support.memory_services import MODEL, MemoryServices
@@ -42,9 +42,31 @@ def test_submit(client: FlaskClient, services: MemoryServices, auth: dict[str, s
     assert job["expires_at"] - job["created_at"] == pytest.approx(5)
     assert response.headers["Location"] == f"/v1/jobs/{job['id']}"
     assert response.headers["Retry-After"] == "1"
+    assert not [name for name, _ in response.headers if name.startswith("x-ratelimit")], "it has no such limit"
     (request,) = services.jobs.requests
     assert (request.task_type, request.latency_budget_ms, request.ttl_ms) == (TaskType.BATCH, 700, 5000)
     assert client.get(response.headers["Location"], headers=auth).get_json() == job
+
+
+def test_what_is_left_of_its_tenants_limits_is_told(
+    client: FlaskClient, services: MemoryServices, auth: dict[str, str]
+) -> None:
+    services.jobs.rates = Rates(requests=Rate(60, 12, 48_000), tokens=Rate(100, 90, 900))
+    answers = [
+        client.post("/v1/jobs", json={"body": CHAT}, headers=auth),
+        client.post("/v1/responses", json={"model": MODEL, "input": "Hi", "background": True}, headers=auth),
+    ]
+    assert [answer.status_code for answer in answers] == [202, 200]
+    for answer in answers:
+        told = {name: value for name, value in answer.headers if name.startswith("x-ratelimit")}
+        assert told == {
+            "x-ratelimit-limit-requests": "60",
+            "x-ratelimit-remaining-requests": "12",
+            "x-ratelimit-reset-requests": "48s",
+            "x-ratelimit-limit-tokens": "100",
+            "x-ratelimit-remaining-tokens": "90",
+            "x-ratelimit-reset-tokens": "900ms",
+        }
 
 
 def test_ended_job(client: FlaskClient, services: MemoryServices, auth: dict[str, str]) -> None:

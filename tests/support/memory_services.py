@@ -28,6 +28,7 @@ from qosqueue.service.explain import Explanations
 from qosqueue.service.files import Files
 from qosqueue.service.home_keys import webhook_key
 from qosqueue.service.idempotency import Idempotency
+from qosqueue.service.jobs import Accepted
 from qosqueue.service.online import Chunk, Done, Event, Queued, Started
 from qosqueue.service.requests import JobRequest
 from qosqueue.service.user_tokens import UserTokens
@@ -72,9 +73,10 @@ class MemoryJobs:
         self.requests: list[JobRequest] = []
         self.refuse_with: Refusal | None = None
         self.raise_this: Exception | None = None
+        self.rates = NO_RATES
         self._changed = threading.Condition()
 
-    def submit(self, tenant: Tenant, request: JobRequest) -> Job | Refusal:
+    def submit(self, tenant: Tenant, request: JobRequest) -> Accepted | Refusal:
         if self.raise_this is not None:
             raise self.raise_this
         if self.refuse_with is not None:
@@ -94,13 +96,13 @@ class MemoryJobs:
             latency_budget_ms=profile.latency_budget_ms,
             cost_tokens=profile.cost_tokens,
             body=request.body,
-            details=request.details | {"service_tier": profile.service_tier.value},
+            details=request.details | {"service_tier": profile.service_tier.value, "detours": list(request.detours)},
             created_ms=at_ms,
             expires_ms=at_ms + profile.ttl_ms,
             queued_ms=at_ms,
         )
         self.rows[job.id] = job
-        return job
+        return Accepted(**vars(job), rates=self.rates)
 
     def change(self, job_id: str, **values: Any) -> None:
         """What a worker would do to the row."""

@@ -8,8 +8,8 @@ comment lines meanwhile, and a later failure is told inside the stream.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, g, request
@@ -17,17 +17,31 @@ from flask import Response, g, request
 from qosqueue.policy.profile import TTL_MS
 from qosqueue.policy.refusal import Refusal
 from qosqueue.policy.terms import TaskType
+from qosqueue.service.answers import RESPONSES
 from qosqueue.service.bodies import Asked
 from qosqueue.service.endpoints import job_request, too_long_for
 from qosqueue.service.online import Chunk, Done, Event, Failed, OnlineCall, Queued, Started
+from qosqueue.service.requests import JobRequest
+from qosqueue.service.troubles import deferred
 from qosqueue.store.records import Tenant
+from qosqueue_web.api.answers import job_answer
 from qosqueue_web.api.auth import current_tenant
-from qosqueue_web.api.errors import encode, error_body, error_headers, rate_headers, refusal_of_failure
+from qosqueue_web.api.errors import rate_headers, refusal_of_failure
 from qosqueue_web.api.frames import Frame
-from qosqueue_web.api.headers import Stopwatch, detour_headers, latency_budget_ms, profile_headers, timing_headers
+from qosqueue_web.api.headers import (
+    RESPOND_ASYNC,
+    Stopwatch,
+    accepted_headers,
+    detour_headers,
+    latency_budget_ms,
+    prefers_async,
+    profile_headers,
+    timing_headers,
+)
 from qosqueue_web.api.hints import hints_of
 from qosqueue_web.api.idempotent import made_id
 from qosqueue_web.api.presence import client_gone
+from qosqueue_web.api.sent import Answer, json_answer, refused
 from qosqueue_web.api.sse import stream_lines
 
 if TYPE_CHECKING:
@@ -40,18 +54,6 @@ STREAM_HEADERS = [("Content-Type", "text/event-stream; charset=utf-8"), ("X-Acce
 
 # How a stream of one body looks, given the call that it became.
 MakeFrame = Callable[[OnlineCall], Frame]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer, whoever sends it. `close` is called when it was sent and when the client left."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    pieces: Iterable[bytes]
-    close: Callable[[], None] = lambda: None
-    # Whether all of it was said, once it was sent; a stream that failed has its status all the same.
-    is_complete: Callable[[], bool] = lambda: True
 
 
 def respond(services: Services, body: Asked, frame: MakeFrame | None = None) -> Response:
@@ -94,16 +96,24 @@ def answer_now(
         ttl_ms=None if streams else _sooner(TTL_MS[TaskType.ONLINE], hints.read_timeout_ms),
         stream=streams is not None,
         recorded_at_once=body.is_kept,
+        # A response has its own way to be answered later.
+        may_defer=body.endpoint != RESPONSES and prefers_async(environ),
         **identity,
     )
     call = services.online.start(tenant, asked)
     if isinstance(call, Refusal):
-        return refused(call, hints.retry_count)
+        return _taken_later(services, tenant, asked, call, has_run=False) or refused(call, hints.retry_count)
     watch.submitted()
     try:
         answer = (
             _whole(call, watch, environ) if streams is None else _streamed(call, streams, watch, environ, request_id)
         )
+        if isinstance(answer, Refusal):
+            later = _taken_later(services, tenant, asked, answer, has_run=True)
+            if later is not None:
+                call.close()
+                return later
+            answer = refused(answer)
     except BaseException:
         call.close()
         raise
@@ -121,19 +131,34 @@ def _sooner(usual_ms: int, hinted_ms: int | None) -> int | None:
     return hinted_ms if hinted_ms is not None and hinted_ms < usual_ms else None
 
 
-def _whole(call: OnlineCall, watch: Stopwatch, environ: dict[str, Any]) -> Answer:
+def _taken_later(
+    services: Services, tenant: Tenant, asked: JobRequest, refusal: Refusal, *, has_run: bool
+) -> Answer | None:
+    """The job in place of a refused request, if its tenant's policy and its client both agree to that."""
+    if not (refusal.as_job and asked.may_defer):
+        return None
+    job = services.jobs.submit(tenant, deferred(asked, refusal, has_run=has_run))
+    if isinstance(job, Refusal):
+        return refused(job)
+    answer = json_answer(202, job_answer(job).model_dump())
+    return replace(answer, headers=[*answer.headers, *accepted_headers(job), ("Preference-Applied", RESPOND_ASYNC)])
+
+
+def _whole(call: OnlineCall, watch: Stopwatch, environ: dict[str, Any]) -> Answer | Refusal:
     for batch in _while_present(call.batches(), environ):
         for event in batch:
             watch.note(event)
         last = batch[-1]
         if isinstance(last, Failed):
-            return refused(refusal_of_failure(last.error))
+            return _refusal(last)
         if isinstance(last, Done):
-            return _json(200, last.result)
+            return json_answer(200, last.result)
     return Answer(CLIENT_CLOSED_REQUEST, [("Content-Length", "0")], [])
 
 
-def _streamed(call: OnlineCall, frame: MakeFrame, watch: Stopwatch, environ: dict[str, Any], request_id: str) -> Answer:
+def _streamed(
+    call: OnlineCall, frame: MakeFrame, watch: Stopwatch, environ: dict[str, Any], request_id: str
+) -> Answer | Refusal:
     head: list[Event] = []
     decide_at = watch.elapsed_s() + STATUS_WITHIN_S
     began = False
@@ -143,8 +168,9 @@ def _streamed(call: OnlineCall, frame: MakeFrame, watch: Stopwatch, environ: dic
             began = began or isinstance(event, Chunk)
             if isinstance(event, Started):
                 decide_at = watch.elapsed_s() + STATUS_WITHIN_S
-        if isinstance(batch[-1], Failed) and not began:
-            return refused(refusal_of_failure(batch[-1].error))
+        last = batch[-1]
+        if isinstance(last, Failed) and not began:
+            return _refusal(last)
         head += batch
         if began or isinstance(head[-1], Done) or watch.elapsed_s() >= decide_at:
             break
@@ -155,15 +181,8 @@ def _streamed(call: OnlineCall, frame: MakeFrame, watch: Stopwatch, environ: dic
     return Answer(200, STREAM_HEADERS, (piece.encode() for piece in lines), is_complete=lambda: look.is_complete)
 
 
-def refused(refusal: Refusal, retry_count: int = 0) -> Answer:
-    """The answer to a request that does not run."""
-    answer = _json(refusal.status, error_body(refusal))
-    return Answer(answer.status, [*answer.headers, *error_headers(refusal, retry_count)], answer.pieces)
-
-
-def _json(status: int, value: Any) -> Answer:
-    told = encode(value).encode()
-    return Answer(status, [("Content-Type", "application/json"), ("Content-Length", str(len(told)))], [told])
+def _refusal(failed: Failed) -> Refusal:
+    return replace(refusal_of_failure(failed.error), as_job=failed.as_job)
 
 
 def _while_present(batches: Iterator[list[Event]], environ: dict[str, Any]) -> Iterator[list[Event]]:

@@ -13,8 +13,9 @@ from qosqueue.service.bodies import ChatBody
 from qosqueue.service.completion_body import CompletionBody
 from qosqueue.service.online import OnlineCall
 from qosqueue_web.api.answering import MakeFrame, respond
-from qosqueue_web.api.answers import ChatCompletion, TextCompletion
+from qosqueue_web.api.answers import ChatCompletion, JobAnswer, TextCompletion
 from qosqueue_web.api.frames import ChatFrame, CompletionFrame
+from qosqueue_web.api.queries import PreferHeader
 
 if TYPE_CHECKING:
     from qosqueue.wiring import Services
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 def add_completions(api: APIBlueprint, services: Services) -> None:
     """Add /v1/chat/completions and /v1/completions."""
 
-    @api.post(ChatBody.endpoint, operation_id="createChatCompletion", responses={200: ChatCompletion})
-    def create_chat_completion(body: ChatBody) -> Response:
+    @api.post(ChatBody.endpoint, operation_id="createChatCompletion", responses={200: ChatCompletion, 202: JobAnswer})
+    def create_chat_completion(header: PreferHeader, body: ChatBody) -> Response:
         """Answer a chat, whole or (`stream`) token by token."""
         return respond(services, body, chat_frame(body))
 
-    @api.post(CompletionBody.endpoint, operation_id="createCompletion", responses={200: TextCompletion})
-    def create_completion(body: CompletionBody) -> Response:
+    @api.post(CompletionBody.endpoint, operation_id="createCompletion", responses={200: TextCompletion, 202: JobAnswer})
+    def create_completion(header: PreferHeader, body: CompletionBody) -> Response:
         """Continue a text, whole or (`stream`) token by token."""
         return respond(services, body, _completion_frame(body))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,10 @@ from flask import Flask, Response, abort, g, request
 from qosqueue.policy.profile import Profile
 from qosqueue.policy.terms import MAX_BUDGET_MS, ServiceTier
 from qosqueue.service.body_faults import invalid_value
+from qosqueue.service.jobs import Accepted
 from qosqueue.service.online import Chunk, Done, Event, Started
 from qosqueue.store.records import Job
-from qosqueue_web.api.errors import error_response
+from qosqueue_web.api.errors import error_response, rate_headers
 from qosqueue_web.api.hints import TRACEPARENT, traceparent_of
 from qosqueue_web.api.queries import MAX_WAIT_S
 
@@ -24,6 +25,7 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _WHOLE_MS = re.compile(r"[0-9]{1,8}")
 _PREFER_WAIT = re.compile(r"wait\s*=\s*([0-9]{1,9})")
 REQUEST_ID = "x-request-id"
+RESPOND_ASYNC = "respond-async"
 
 
 def register(app: Flask) -> None:
@@ -64,11 +66,20 @@ def latency_budget_ms(in_body: int | None) -> int | None:
 
 def preferred_wait_s() -> float | None:
     """Seconds of `Prefer: wait=N` (RFC 7240), at most 60; None without it. A preference never makes a request fail."""
-    for preference in request.headers.get("Prefer", "").split(","):
-        found = _PREFER_WAIT.fullmatch(preference.strip().lower())
+    for preference in _preferences(request.environ):
+        found = _PREFER_WAIT.fullmatch(preference)
         if found:
             return min(int(found[1]), MAX_WAIT_S)
     return None
+
+
+def prefers_async(environ: Mapping[str, Any]) -> bool:
+    """Whether the client takes a job for an answer: `Prefer: respond-async` (RFC 7240)."""
+    return "HTTP_PREFER" in environ and RESPOND_ASYNC in _preferences(environ)
+
+
+def _preferences(environ: Mapping[str, Any]) -> list[str]:
+    return [preference.strip().lower() for preference in environ.get("HTTP_PREFER", "").split(",")]
 
 
 def profile_headers(profile: Profile) -> list[tuple[str, str]]:
@@ -81,15 +92,22 @@ def profile_headers(profile: Profile) -> list[tuple[str, str]]:
 
 
 def job_headers(job: Job) -> list[tuple[str, str]]:
-    """The same of a job."""
+    """The same of a job, and what was changed of what was asked for."""
     return [
         ("x-qosqueue-priority", str(job.priority)),
         ("x-qosqueue-lane", job.routing_key),
         ("x-qosqueue-service-tier", job.details.get("service_tier", ServiceTier.DEFAULT)),
+        *detour_headers(job.details.get("detours", ())),
     ]
 
 
-def detour_headers(detours: tuple[str, ...]) -> list[tuple[str, str]]:
+def accepted_headers(job: Accepted) -> list[tuple[str, str]]:
+    """The same of a job that was just let in, where its answer is found, and what its tenant has left."""
+    place = [("Location", f"/v1/jobs/{job.id}"), ("Retry-After", "1")]
+    return [*place, *job_headers(job), *rate_headers(job.rates)]
+
+
+def detour_headers(detours: Sequence[str]) -> list[tuple[str, str]]:
     """What was changed of what the client had asked for: another model, a shorter answer, a later start."""
     return [("x-qosqueue-detour", ", ".join(detours))] if detours else []
 

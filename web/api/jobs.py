@@ -19,7 +19,7 @@ from qosqueue.store.records import Job
 from qosqueue_web.api.answers import ExplanationAnswer, JobAnswer, JobList, explanation_answer, job_answer
 from qosqueue_web.api.auth import current_tenant
 from qosqueue_web.api.errors import error_response
-from qosqueue_web.api.headers import job_headers, latency_budget_ms, preferred_wait_s
+from qosqueue_web.api.headers import accepted_headers, job_headers, latency_budget_ms, preferred_wait_s
 from qosqueue_web.api.hints import hints_of
 from qosqueue_web.api.idempotent import made_id
 from qosqueue_web.api.queries import JobPath, JobQuery, JobsQuery
@@ -50,10 +50,9 @@ def add_jobs(api: APIBlueprint, services: Services) -> None:
         job = services.jobs.submit(current_tenant(), _job_request(body, endpoint_id))
         if isinstance(job, Refusal):
             return error_response(job)
-        response = _answer(job)
+        response = jsonify(job_answer(job).model_dump())
         response.status_code = 202
-        response.headers["Location"] = f"/v1/jobs/{job.id}"
-        response.headers["Retry-After"] = "1"
+        response.headers.extend(accepted_headers(job))
         return response
 
     @api.get("/v1/jobs", operation_id="listJobs", responses={200: JobList})

@@ -22,6 +22,19 @@ class ModelPath(BaseModel):
     name: str
 
 
+class PreferHeader(BaseModel):
+    """What a client that waits would rather have than a refusal."""
+
+    prefer: str | None = Field(
+        default=None,
+        alias="Prefer",
+        description=(
+            "`respond-async`: where the tenant's policy defers what cannot be answered now, the answer is 202 with a "
+            "job to poll at `Location` in place of a refusal"
+        ),
+    )
+
+
 class JobQuery(BaseModel):
     """How long to wait for the job's end, in seconds; `Prefer: wait=N` says the same."""
 

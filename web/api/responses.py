@@ -26,7 +26,7 @@ from qosqueue.store.records import Job
 from qosqueue_web.api.answering import MakeFrame, respond
 from qosqueue_web.api.answers import ResponseAnswer
 from qosqueue_web.api.auth import current_tenant
-from qosqueue_web.api.errors import error_response
+from qosqueue_web.api.errors import error_response, rate_headers
 from qosqueue_web.api.headers import job_headers, latency_budget_ms
 from qosqueue_web.api.hints import hints_of
 from qosqueue_web.api.idempotent import made_id
@@ -74,7 +74,11 @@ def add_responses(api: APIBlueprint, services: Services) -> None:
             **made_id(),
         )
         job = services.jobs.submit(current_tenant(), asked)
-        return error_response(job) if isinstance(job, Refusal) else _answer(job)
+        if isinstance(job, Refusal):
+            return error_response(job)
+        response = _answer(job)
+        response.headers.extend(rate_headers(job.rates))
+        return response
 
     @api.get(f"{RESPONSES}/<id>", operation_id="retrieveResponse", responses={200: ResponseAnswer})
     def retrieve_response(path: JobPath) -> Response:
