@@ -6,18 +6,26 @@ Real workers; the engines are simulated, and so are their faults.
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
 
+from qosqueue.policy.batch import BatchStatus
 from qosqueue.policy.lifecycle import JobStatus
 from qosqueue.policy.reference.message import Delivery
 from qosqueue.policy.refusal import Refusal
 from qosqueue.policy.terms import RoadStep, TaskType
+from qosqueue.service.answers import RESPONSES
 from qosqueue.service.job_detours import OtherWay
 from qosqueue.service.online import Detoured, Failed
+from qosqueue.service.reconciler import Reconciler
+from qosqueue.store.batch_record import Batch
 from qosqueue.store.decisions import DecisionKind
+from qosqueue.store.job_record import JobRecord
 from qosqueue.store.records import Job
+from qosqueue_web.app import create_app
+from tests.support.bulk import CHAT_URL, jsonl, line
 from tests.support.eventually import eventually
 from tests.support.faulty import STEPS, MakeFaulty, call, holds
 from tests.support.road import Road
@@ -77,6 +85,37 @@ def test_the_fallback_answers_a_job_whose_model_has_failed_all_its_attempts(
     spent = (job.prompt_tokens or 0) + (job.completion_tokens or 0)
     charged: Any = road.services.redis.get(f"{road.services.scripts.key}:used:day_tokens:t:{tenant.id}")
     assert int(charged.split(b":")[0]) == spent
+
+
+def test_a_line_of_a_batch_and_a_response_in_the_background_fall_back_too(faulty: MakeFaulty) -> None:
+    road = faulty(fault="fails")
+    services = road.services
+    services.accounts.update_tenant("acme", actor="test", road=["fallback"])
+    with services.files.new() as file:
+        file.write(jsonl([line("c0", model="sim", text="Hi")]))
+        kept = file.keep(road.tenant.id, "batch", "in.jsonl")
+    batch = services.batches.create(road.tenant.id, endpoint=CHAT_URL, completion_window="1h", input_file_id=kept.id)
+    assert isinstance(batch, Batch)
+    road.worker("w")
+    road.bulk()
+    road.watchdog()
+    headers = {"Authorization": f"Bearer {services.accounts.create_key('acme', actor='test').key}"}
+    client = create_app(services).test_client()
+    asked = {"model": "sim", "input": "Hi", "background": True}
+    made = client.post(RESPONSES, json=asked, headers=headers).get_json()
+    job_id = made["id"].replace("resp_", "job_")
+    assert services.jobs.wait(road.tenant.id, job_id, 30).status is JobStatus.SUCCEEDED
+    found = client.get(f"{RESPONSES}/{made['id']}", headers=headers)
+    assert (found.get_json()["status"], found.get_json()["model"]) == ("completed", "spare")
+    assert found.headers["x-qosqueue-detour"] == "fallback;from=sim"
+
+    done = eventually(
+        lambda: (now := services.batches.get(road.tenant.id, batch.id)).status is BatchStatus.COMPLETED and now, 60
+    )
+    assert (done.total, done.completed) == (1, 1)
+    (row,) = services.files.path(done.output_file_id or "").read_text().splitlines()
+    assert json.loads(row)["response"]["body"]["model"] == "spare"
+    assert used(road) == [("spare", 2)]
 
 
 def test_without_a_way_it_fails_once_and_nothing_is_charged(faulty: MakeFaulty) -> None:
@@ -146,6 +185,26 @@ def test_an_attempt_that_lost_its_lease_leads_nowhere(faulty: MakeFaulty) -> Non
     assert road.services.job_detours.find(job.id, delivery.fence) is None
     assert road.services.job_detours.go(way)
     assert (road.job(job).model, road.depth(), holds(road)) == ("sim", 0, 0)
+
+
+def test_a_worker_that_dies_before_it_has_queued_the_job_again_loses_nothing(faulty: MakeFaulty) -> None:
+    road = faulty()
+    job, _, delivery = waiting(road)
+    assert settle(road, delivery) == 1
+    services = road.services
+    publisher = services.job_detours._publisher
+    look = Reconciler(services.scripts, JobRecord(services.store), publisher, lease_ms=0, grace_ms=-1)
+    assert look.run().forgotten == [job.id]
+    again = services.scripts.dispatch(lease_ms=60_000, holder="other", places=PLACES)
+    assert isinstance(again, Delivery)
+    assert again.fence > delivery.fence
+    assert services.attempts.begin(job.id, again.fence, "other") is not None
+    way = services.job_detours.find(job.id, again.fence)
+    assert way is not None
+    assert settle(road, again) == 1
+    assert services.job_detours.go(way)
+    assert look.run().forgotten == [], "it is in the queue, once"
+    assert (road.job(job).model, road.job(job).status, road.depth()) == ("spare", JobStatus.QUEUED, 1)
 
 
 def test_a_fallback_without_room_for_so_many_tokens_gives_a_shorter_answer(faulty: MakeFaulty) -> None:
