@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from qosqueue.policy.breaker import model_breaker
 from qosqueue.policy.profile import Profile
@@ -55,8 +56,7 @@ class Asked:
     is_agreed: bool = False
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(NamedTuple):
     """How a limit stood when a request was let in: `used` of `most`, with the request's own part."""
 
     counted: str
@@ -134,11 +134,12 @@ def rates_of(asked: Iterable[Asked], verdict: Verdict) -> Rates:
 
 def judged_by(asked: Sequence[Asked], verdict: Verdict) -> tuple[Judged, ...]:
     """The limits agreed with its tenant that an admitted request was judged by: the first MOST_JUDGED."""
-    return tuple(
+    found = [
         Judged(_COUNTED[each.quota.kind], each.whose, whole_used(each.quota, used), each.quota.most)
         for each, used in zip(asked, verdict.used, strict=True)
         if each.is_agreed
-    )[:MOST_JUDGED]
+    ]
+    return tuple(found[:MOST_JUDGED])
 
 
 def _rate(quota: Quota, used: int, now: int) -> Rate:

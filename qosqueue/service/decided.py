@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from qosqueue.policy.profile import Profile
@@ -14,7 +13,7 @@ from qosqueue.store.decisions import Decision, DecisionKind
 
 def admitted(by: Admitted, at_ms: int) -> Decision:
     """The request was let in: its profile, and what it was judged by."""
-    judged = {"judged": [asdict(each) for each in by.judged]} if by.judged else {}
+    judged = {"judged": [each._asdict() for each in by.judged]} if by.judged else {}
     return Decision(DecisionKind.ADMITTED, at_ms, profile_facts(by.profile) | judged)
 
 

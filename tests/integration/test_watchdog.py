@@ -19,6 +19,7 @@ from qosqueue.service.shares import Shares
 from qosqueue.service.unrecorded import Unrecorded
 from qosqueue.service.watchdog import Watchdog
 from qosqueue.store.clock import now_ms
+from qosqueue.store.decisions import Decision
 from qosqueue.store.job_record import JobRecord
 from tests.support.eventually import eventually
 from tests.support.road import Road
@@ -78,12 +79,12 @@ def test_a_worker_that_is_quicker_than_the_sweep_keeps_its_attempt(modelled: Roa
     services = modelled.services
 
     class Slow(JobRecord):
-        def move(self, job_id: str, event: JobEvent, **how: Any) -> bool:
+        def move(self, job_id: str, event: JobEvent, *decided: Decision, **how: Any) -> bool:
             if event is JobEvent.LEASE_LOST:
                 found = services.scripts.dispatch(lease_ms=60_000, holder="quick", places=PLACES)
                 assert isinstance(found, Delivery)
                 assert services.attempts.begin(job_id, found.fence, "quick") is not None
-            return super().move(job_id, event, **how)
+            return super().move(job_id, event, *decided, **how)
 
     lose(modelled)
     watchdog = watchdog_with(modelled, Slow(services.store), services.attempts)
