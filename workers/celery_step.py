@@ -27,7 +27,7 @@ from qosqueue.errors import BrokerUnavailable, StoreUnavailable
 from qosqueue.policy.reference.message import Delivery, Outcome
 from qosqueue.service.job_detours import JobDetours, OtherWay
 from qosqueue.store.clock import now_ms
-from qosqueue_workers.attempt import FAILED, UNSERVED, AttemptRunner, Ended
+from qosqueue_workers.attempt import UNSERVED, AttemptRunner, Ended
 from qosqueue_workers.breakers import ReplicaBreakers
 from qosqueue_workers.fast_lane import FastLane
 
@@ -124,7 +124,7 @@ class Attendant:
         if ended.again:
             settled = self._try_again(delivery, request, writer)
         if ended.error is not None and (not ended.again or settled == LAST_ATTEMPT):
-            self._given_up(delivery, request, writer, ended)
+            self._given_up(delivery, request, writer, ended.error)
         elif not ended.again:
             self._settle(delivery, outcome, writer, ended)
         # Of an attempt that was taken back (its worker ends, its lease was lost) nobody knows whose fault its end is.
@@ -155,32 +155,33 @@ class Attendant:
             self._table.release(receipt_of(delivery))
         return settled
 
-    def _given_up(self, delivery: Delivery, request: dict[str, Any], writer: ReplyWriter | None, ended: Ended) -> None:
+    def _given_up(
+        self, delivery: Delivery, request: dict[str, Any], writer: ReplyWriter | None, error: dict[str, Any]
+    ) -> None:
         """Its model has no answer: a job may have one of another model; else say why, and settle."""
         outcome: Outcome = "void"
-        error = ended.error or FAILED
         try:
             if writer is None and (way := self._detours.find(delivery.task, delivery.fence)) is not None:
-                self._go_around(delivery, request, way, ended)
+                self._go_around(delivery, request, way, error)
                 return
             self._runner.sink(request, delivery.fence, writer).failed(error)
         except (StoreUnavailable, redis.RedisError) as fault:
             log.error("an outcome could not be written down", request=delivery.task, error=str(fault))
             outcome = "requeue"
-        self._settle(delivery, outcome, writer, ended)
+        self._settle(delivery, outcome, writer, UNSERVED)
 
-    def _go_around(self, delivery: Delivery, request: dict[str, Any], way: OtherWay, ended: Ended) -> None:
+    def _go_around(self, delivery: Delivery, request: dict[str, Any], way: OtherWay, error: dict[str, Any]) -> None:
         """Let a job run in another way. Its message goes first, with what it held: there is never a second one."""
-        settled = self._settle(delivery, "void", None, ended)
+        settled = self._settle(delivery, "void", None, UNSERVED)
         sink = self._runner.sink(request, delivery.fence, None)
         try:
             if settled == CANCELLED:
                 sink.cancelled()
             elif settled == AS_ASKED and not self._detours.go(way):
-                sink.failed(ended.error or FAILED)
-        except (StoreUnavailable, BrokerUnavailable) as error:
+                sink.failed(error)
+        except (StoreUnavailable, BrokerUnavailable) as fault:
             # On record it is open, and the queue does not know it: the reconciler queues it again.
-            log.error("a job that its model has failed is left to the reconciler", job=delivery.task, error=str(error))
+            log.error("a job that its model has failed is left to the reconciler", job=delivery.task, error=str(fault))
 
     def _settle(self, delivery: Delivery, outcome: Outcome, writer: ReplyWriter | None, ended: Ended) -> int:
         """The last words, what was spent and the settling, in one write: what settling it has answered."""

@@ -35,9 +35,13 @@ def is_deferred(plan: Plan, trouble: Trouble | None) -> bool:
 
 
 def would_be_a_job(plan: Plan, message: str) -> str:
-    """The message of a refusal, with how its client can agree to a job."""
+    """The message of a refusal, with how its client can have a job; whose client has agreed to one, and cannot get it
+    any more (its stream has begun), can still submit one."""
+    told = f"{message} It would be taken as a job: POST /v1/jobs"
+    if plan.request.may_defer:
+        return f"{told}."
     how = '`"background": true`' if plan.request.endpoint == RESPONSES else "the header `Prefer: respond-async`"
-    return f"{message} It would be taken as a job: POST /v1/jobs, or the same request with {how}."
+    return f"{told}, or the same request with {how}."
 
 
 def deferred(request: JobRequest, refusal: Refusal, *, has_run: bool) -> JobRequest:

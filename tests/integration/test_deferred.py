@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import pytest
 from flask.testing import FlaskClient
 
 from qosqueue.policy.breaker import model_breaker
@@ -55,13 +54,12 @@ def test_what_its_model_cannot_answer_now_waits_for_it_as_a_job(faulty: MakeFaul
     eventually(lambda: holds(road) == 0, within_s=5)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_what_its_model_has_failed_is_tried_again_as_a_job(faulty: MakeFaulty, stream: bool) -> None:
+def test_what_its_model_has_failed_is_tried_again_as_a_job(faulty: MakeFaulty) -> None:
     road = faulty(fault="fails", faulty_requests=1, fallback=None)
     client, headers = asker(road)
     road.worker("w")
     asked = headers | {"Prefer": "respond-async"}
-    taken = client.post("/v1/chat/completions", json=BODY | {"stream": stream}, headers=asked)
+    taken = client.post("/v1/chat/completions", json=BODY, headers=asked)
     assert taken.status_code == 202, taken.text
     done = road.services.jobs.wait(road.tenant.id, taken.get_json()["id"], 20)
     assert done.status is JobStatus.SUCCEEDED
@@ -82,6 +80,7 @@ def test_the_order_of_the_road_decides_between_a_job_and_the_fallback(faulty: Ma
         assert isinstance(went, Refusal) != falls_back
         if isinstance(went, Refusal):
             assert went.as_job
+            assert "Prefer" not in went.message, "its client has said so already"
         else:
             went.close()
         # Whose client would not take a job has the next step in any case.

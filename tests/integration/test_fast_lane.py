@@ -14,12 +14,12 @@ from celery import signals
 
 from qosqueue.broker.celery_app import INFER_TASK
 from qosqueue.broker.leases import receipt_of
-from qosqueue.errors import StoreUnavailable
+from qosqueue.errors import EngineError, StoreUnavailable
 from qosqueue_workers.fast_lane import RESERVED_S
 from tests.support import snapshots
 from tests.support.broker import MakeSettings
 from tests.support.eventually import eventually
-from tests.support.fast_lane_world import LANE, MODEL, WITHIN_S, World
+from tests.support.fast_lane_world import LANE, MODEL, PROFILE, WITHIN_S, World
 from tests.support.messages import submission
 
 
@@ -194,6 +194,35 @@ def test_an_outcome_that_cannot_be_written_sends_the_message_back(make_world: An
         world.request("r")
         eventually(lambda: world.record.words == [("r", "finish", 2)], within_s=WITHIN_S)
         eventually(world.empty, within_s=5)
+
+
+class TakenBack:
+    """The road of a job that its tenant takes back while another way is looked for."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.went: list[Any] = []
+
+    def find(self, job_id: str, fence: int) -> str:
+        assert self._world.scripts.withdraw(task=job_id) == 2
+        return job_id
+
+    def go(self, way: str) -> bool:
+        self.went.append(way)
+        return True
+
+
+def test_a_job_that_is_taken_back_while_another_way_is_looked_for_ends_as_cancelled(make_world: Any) -> None:
+    world = make_world(slots=1)
+    world.detours = TakenBack(world)
+    attempts = PROFILE.max_attempts
+    world.engine.faults["r"] = [EngineError("broken") for _ in range(attempts)]
+    with world.working():
+        world.request("r")
+        eventually(lambda: ("r", "cancelled", attempts) in world.record.words, within_s=WITHIN_S)
+        eventually(world.empty, within_s=5)
+    assert world.detours.went == []
+    assert not [word for _, word, _ in world.record.words if word in ("fail", "finish")]
 
 
 def test_inspect_sees_it_and_revoke_ends_it(make_world: Any) -> None:

@@ -137,11 +137,12 @@ class World:
         self.outside: Celery = make_celery(settings)
         self.publisher = Publisher(self.outside, settings, self.scripts)
         self.lanes: list[FastLane] = []
+        self.detours: Any = NoWay()
 
         def make(worker: Any) -> FastLane:
             replicas = Replicas(self.client, self.settings.group)
             breakers = ReplicaBreakers(self.scripts, replicas, self.table, "w", [MODEL])
-            attendant = Attendant(worker, self.runner, self.table, self.scripts, outbox, breakers, cast(Any, NoWay()))
+            attendant = Attendant(worker, self.runner, self.table, self.scripts, outbox, breakers, self.detours)
             self.lanes.append(make_lane(settings, self.table, self.scripts, [LANE], attendant.serve, "w"))
             return self.lanes[-1]
 
