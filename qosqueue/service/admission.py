@@ -17,7 +17,6 @@ from qosqueue.policy.asked import (
     asked_of_model,
     asked_of_tenant,
     asked_of_tier,
-    judged_by,
     rates_of,
     refusal_of,
 )
@@ -177,7 +176,7 @@ def decided(plan: Plan, verdict: Verdict) -> Admitted | Refusal:
     """What the broker's verdict means for the request."""
     if not verdict.admitted:
         return refusal_of(plan.asked, verdict, plan.profile.cost_ms)
-    return Admitted(plan.model, plan.profile, rates_of(plan.asked, verdict), judged_by(plan.asked, verdict))
+    return Admitted(plan.model, plan.profile, rates_of(plan.asked, verdict), plan.asked, verdict)
 
 
 def _too_late(plan: Plan, outlook: Outlook, *, is_deferred: bool) -> Refusal:

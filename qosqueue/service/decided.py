@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from qosqueue.policy.asked import judged_by
 from qosqueue.policy.profile import Profile
 from qosqueue.policy.reference.passage import Passage
 from qosqueue.service.requests import Admitted
@@ -13,8 +14,8 @@ from qosqueue.store.decisions import Decision, DecisionKind
 
 def admitted(by: Admitted, at_ms: int) -> Decision:
     """The request was let in: its profile, and what it was judged by."""
-    judged = {"judged": [each._asdict() for each in by.judged]} if by.judged else {}
-    return Decision(DecisionKind.ADMITTED, at_ms, profile_facts(by.profile) | judged)
+    judged = [each._asdict() for each in judged_by(by.asked, by.verdict)]
+    return Decision(DecisionKind.ADMITTED, at_ms, profile_facts(by.profile) | ({"judged": judged} if judged else {}))
 
 
 def fell_back(from_model: str, to_model: str, why: str) -> Decision:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from qosqueue.policy.asked import Judged
+from qosqueue.policy.asked import Asked
 from qosqueue.policy.profile import Profile
-from qosqueue.policy.refusal import NO_RATES, Rates
+from qosqueue.policy.quota import Verdict
+from qosqueue.policy.refusal import Rates
 from qosqueue.policy.terms import ServiceTier, TaskType
 from qosqueue.store.clock import now_ms
 from qosqueue.store.decisions import Decision
@@ -56,13 +58,14 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Admitted:
-    """A request that may be queued: the model that it will run on, its profile, what its tenant has left, and which of
-    its tenant's limits it was judged by."""
+    """A request that may be queued: the model that it will run on, its profile, what its tenant has left, what it was
+    asked for at the door, and the door's verdict."""
 
     model: Model
     profile: Profile
-    rates: Rates = NO_RATES
-    judged: tuple[Judged, ...] = ()
+    rates: Rates
+    asked: Sequence[Asked]
+    verdict: Verdict
 
 
 def wire_message(
