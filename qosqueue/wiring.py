@@ -36,6 +36,7 @@ from qosqueue.service.line_jobs import LineJobs
 from qosqueue.service.online import Online
 from qosqueue.service.policies import Policies
 from qosqueue.service.pools import Pools
+from qosqueue.service.purges import Purges
 from qosqueue.service.queues import Queues
 from qosqueue.service.reconciler import Reconciler
 from qosqueue.service.reranks import Reranks
@@ -86,6 +87,7 @@ class Services:
     limits: Limits
     breakers: Breakers
     dead_letters: DeadLetters
+    purges: Purges
     reranks: Reranks
     watchdog: Watchdog
     explanations: Explanations
@@ -167,6 +169,7 @@ def build(settings: Settings) -> Services:
         limits=Limits(scripts, store, shares),
         breakers=Breakers(scripts, store, catalog),
         dead_letters=DeadLetters(scripts, record, store),
+        purges=Purges(scripts, record, store),
         reranks=Reranks(scripts, record, store),
         watchdog=Watchdog(
             scripts, store, record, attempts, queues, pools, shares, Learning(store), reconciler, unrecorded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -138,6 +139,33 @@ def discard(
         print_json({"discarded": discarded})
     else:
         print(f"discarded: {discarded}")
+
+
+@app.command()
+def purge(
+    lane: Annotated[str, typer.Argument(help="whose waiting requests end, e.g. basic.heavy")],
+    why: Annotated[str, typer.Option(help="why; their tenants are told, too")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask for the lane's name once more")] = False,
+    json: JsonOption = False,
+) -> None:
+    """End all that waits in a lane, for good: jobs are cancelled, and what they held of quotas is given back.
+
+    What runs goes on, and what comes meanwhile stays. It goes on in slices, with a line on stderr after each; what has
+    ended when it is interrupted stays so.
+    """
+    with open_running() as services:
+        slices = services.purges.purge(lane, actor=actor(), why=why)
+        at = next(slices)
+        if at.left and not yes:
+            typed = typer.prompt(f"{at.left} requests wait in {lane}. Type its name to end them", err=True)
+            if typed != lane:
+                raise InvalidField("lane", lane, typed)
+        for at in slices:
+            print(f"{lane}: {at.ended} ended, {at.left} to go", file=sys.stderr)
+    if json:
+        print_json({"lane": lane, "ended": at.ended})
+    else:
+        print(f"ended: {at.ended}")
 
 
 def _name(services: Services, name: str | None, lane: str | None, model: str | None, tenant: str | None) -> str:

@@ -111,8 +111,10 @@ def ended(job: Job) -> Sentence | None:
             why = str((job.error or {}).get("message") or "no reason is on record").rstrip(".")
             text = f"{job.status.value.capitalize()} {after} after it came: {why}"
         case _:
+            # What its tenant took back has no reason on record.
+            why = f": {str(job.error['message']).rstrip('.')}" if job.error else ""
             used = f"; {length(job.gpu_ms)} of a slot were used until then" if job.gpu_ms else ""
-            text = f"{job.status.value.capitalize()} {after} after it came{used}"
+            text = f"{job.status.value.capitalize()} {after} after it came{used}{why}"
     return Sentence(job.finished_ms, f"{text}.")
 
 

@@ -194,6 +194,16 @@ class JobRecord:
             if decided is not None:
                 decisions.append(session, job_ids, decided)
 
+    def cancel_waiting(
+        self, session: Session, job_ids: Sequence[str], error: dict[str, Any], *, also_running: bool = False
+    ) -> frozenset[str]:
+        """Cancel those of these jobs that wait, in the caller's transaction, and keep why; which ones were. With
+        `also_running` those, too, that run as far as the record knows."""
+        from_here = sources(JobEvent.CANCEL) - (set() if also_running else {JobStatus.RUNNING})
+        statement = update(JobRow).where(JobRow.id.in_(job_ids), JobRow.status.in_(from_here))
+        cancelled = statement.values(status=target(JobEvent.CANCEL), finished_ms=now_ms(), error=error)
+        return frozenset(session.connection().scalars(cancelled.returning(JobRow.id)))
+
     def _charge(self, session: Session, job_id: str) -> None:
         columns = (JobRow.tenant_id, JobRow.model, JobRow.prompt_tokens, JobRow.completion_tokens)
         query = select(*columns, JobRow.gpu_ms, JobRow.finished_ms).where(JobRow.id == job_id)

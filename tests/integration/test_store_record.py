@@ -116,6 +116,23 @@ def test_open_jobs_come_page_by_page_with_what_they_count_as(record: Store, tena
     assert [(job.id, name) for job, name in jobs.open_jobs(ids[2:])] == [(ids[2], tenant), (ids[3], "both")]
 
 
+def test_only_what_waits_is_cancelled_at_once_and_only_in_its_transaction(record: Store, tenant: str) -> None:
+    standing = {JobStatus.ACCEPTED, JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.SUCCEEDED}
+    for status in standing:
+        jobs = insert(record, tenant, id=f"job_{status}", status=status)
+    names, why = sorted(f"job_{status}" for status in standing), {"code": "purged", "message": "because"}
+    with record.session() as session:
+        assert jobs.cancel_waiting(session, names, why) == {"job_accepted", "job_queued"}
+        session.rollback()
+    with record.session() as session:
+        assert jobs.cancel_waiting(session, names, why) == {"job_accepted", "job_queued"}
+        assert jobs.cancel_waiting(session, names, why) == frozenset()
+    with record.session() as session:
+        assert jobs.cancel_waiting(session, names, why, also_running=True) == {"job_running"}
+    found = {name: jobs.find(name) for name in names}
+    assert {name for name, job in found.items() if job and job.error == why} == set(names) - {"job_succeeded"}
+
+
 def test_who_began_between_is_counted_by_tenant(record: Store, tenant: str) -> None:
     other = Accounts(record).create_tenant("b", "basic", actor="test").id
     for number, (whose, started_ms, model) in enumerate(
