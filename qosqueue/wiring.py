@@ -129,7 +129,7 @@ def build(settings: Settings) -> Services:
 
     unrecorded = Unrecorded(scripts, record)
     finished = FinishedRequests(record, unrecorded.keep)
-    reconciler = Reconciler(scripts, record, publisher, lease_ms=settings.lease_ms)
+    reconciler = Reconciler(scripts, record, publisher, admission, lease_ms=settings.lease_ms)
     pools = Pools(scripts, replicas)
     webhooks = Webhooks(store, partial(webhook_key, settings.home), private_allowed=settings.webhook_private_networks)
     jobs = Jobs(admission, record, publisher, scripts, store, webhooks.hears_of_jobs)
@@ -168,7 +168,7 @@ def build(settings: Settings) -> Services:
         job_detours=JobDetours(admission, accounts, record, publisher),
         limits=Limits(scripts, store, shares),
         breakers=Breakers(scripts, store, catalog),
-        dead_letters=DeadLetters(scripts, record, store),
+        dead_letters=DeadLetters(scripts, record, store, admission),
         purges=Purges(scripts, record, store),
         reranks=Reranks(scripts, record, store),
         watchdog=Watchdog(

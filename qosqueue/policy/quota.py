@@ -10,7 +10,8 @@ divided. A clock that goes back drains nothing, and refills no day.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -101,6 +102,15 @@ def fits(quota: Quota, used: int) -> bool:
     if quota.kind is Kind.BREAKER:
         return used == 0
     return used + scaled(quota.kind, quota.amount) <= scaled(quota.kind, quota.most)
+
+
+def counted_again(quotas: Iterable[Quota]) -> list[Quota]:
+    """What a request takes that was let in once and comes back into the queue without passing the door.
+
+    It is refused by none of them, full or not: accepted work is not lost. A minute's quota was paid at the door.
+    """
+    lasting = (quota for quota in quotas if quota.kind is not Kind.BREAKER and quota.kind not in MINUTE)
+    return [replace(quota, most=LARGEST_AMOUNT) for quota in lasting]
 
 
 def room_after_ms(quota: Quota, used: int, now: int) -> int | None:

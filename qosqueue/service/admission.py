@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
 import structlog
 
-from qosqueue.broker.scripts import Scripts, waits_key
+from qosqueue.broker.scripts import Scripts, admit_arguments, waits_key
 from qosqueue.errors import BrokerUnavailable
-from qosqueue.policy.agreement import Agreed, Agreement
-from qosqueue.policy.asked import (
-    Asked,
-    asked_of_model,
-    asked_of_tenant,
-    asked_of_tier,
-    rates_of,
-    refusal_of,
-)
+from qosqueue.policy.agreement import Agreed, Agreement, Bound
+from qosqueue.policy.asked import Asked, asked_of_model, asked_of_tenant, asked_of_tier, rates_of, refusal_of
 from qosqueue.policy.profile import Facts, Profile, make_profile
-from qosqueue.policy.quota import Quota, Verdict
+from qosqueue.policy.quota import Quota, Verdict, counted_again
 from qosqueue.policy.refusal import LONGEST_RETRY_S, Refusal
 from qosqueue.policy.road import is_tried_again
 from qosqueue.policy.terms import TIERS, OnLate, TaskType, lane_name
@@ -30,8 +24,8 @@ from qosqueue.service.agreements import Agreements
 from qosqueue.service.asked_model import find_model
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.lateness import Lateness, Outlook
-from qosqueue.service.requests import Admitted, JobRequest
-from qosqueue.store.records import Model, Tenant
+from qosqueue.service.requests import Admitted, JobRequest, profile_of_row
+from qosqueue.store.records import Job, Model, Tenant
 
 # Spread, so that what was shed together does not come back together.
 SHED_RETRY_S = (5, 30)
@@ -111,6 +105,20 @@ class Admission:
         except redis.RedisError as error:
             log.warning("what a request holds is left to lapse", request=request_id, error=str(error))
 
+    def count_again(self, jobs: Sequence[tuple[Job, Tenant]]) -> None:
+        """Count jobs that come back into the queue without passing the door; none is refused, and one that is counted
+        is so once. Given back, as ever, by what ends its message. Raises redis.RedisError, StoreUnavailable."""
+        commands = []
+        for job, tenant in jobs:
+            profile = profile_of_row(job)
+            bounds = self._agreements.of(tenant, job.model, job.task_type).bounds
+            asked = (*_asked_of(tenant, bounds, profile), asked_of_tier(profile.tier, self._most_queued))
+            quotas = counted_again(each.quota for each in asked)
+            commands.append(self._scripts.command("admit", *admit_arguments(job.id, quotas)))
+        for answer in self._scripts.run(commands) if commands else ():
+            if isinstance(answer, redis.ResponseError):
+                raise answer
+
     def model(self, name: str) -> Model | None:
         """The model of that name, if it may be asked for."""
         model = find_model(self._catalog, name)
@@ -153,18 +161,7 @@ class Admission:
                 service_tier=request.service_tier,
             )
         )
-        bounds = (
-            asked_of_tenant(
-                tenant.id,
-                tenant.name,
-                bound.limit,
-                bound.most,
-                profile,
-                model=bound.model,
-                task_type=bound.task_type,
-            )
-            for bound in agreed.bounds
-        )
+        bounds = _asked_of(tenant, agreed.bounds, profile)
         of_model = () if request.waits_for_model else (asked_of_model(model.name),)
         asked = (*of_model, *bounds, asked_of_tier(tenant.tier, self._most_queued))
         if not is_tried_again(agreed.agreed.road):
@@ -177,6 +174,19 @@ def decided(plan: Plan, verdict: Verdict) -> Admitted | Refusal:
     if not verdict.admitted:
         return refusal_of(plan.asked, verdict, plan.profile.cost_ms)
     return Admitted(plan.model, plan.profile, rates_of(plan.asked, verdict), plan.asked, verdict)
+
+
+def _asked_of(tenant: Tenant, bounds: Iterable[Bound], profile: Profile) -> Iterator[Asked]:
+    for bound in bounds:
+        yield asked_of_tenant(
+            tenant.id,
+            tenant.name,
+            bound.limit,
+            bound.most,
+            profile,
+            model=bound.model,
+            task_type=bound.task_type,
+        )
 
 
 def _too_late(plan: Plan, outlook: Outlook, *, is_deferred: bool) -> Refusal:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import redis
+import structlog
 
 from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import BrokerUnavailable, Conflict, InvalidField, NotFound
@@ -18,6 +19,7 @@ from qosqueue.policy.lifecycle import JobEvent, JobStatus
 from qosqueue.policy.reference.message import State
 from qosqueue.policy.terms import TaskType
 from qosqueue.service import audit
+from qosqueue.service.admission import Admission
 from qosqueue.store.clock import now_ms
 from qosqueue.store.job_record import JobRecord
 from qosqueue.store.records import Job
@@ -27,6 +29,8 @@ FIELDS = ("task", "lane", "model", "tenant", "attempts", "fence", "state")
 MANY = 500
 DAY_MS = 86_400_000
 ONLINE = "nobody waits for the answer of a synchronous request any more"
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,9 @@ class DeadLetter:
 class DeadLetters:
     """Lists, replays and discards dead letters; raises BrokerUnavailable, StoreUnavailable."""
 
-    def __init__(self, scripts: Scripts, record: JobRecord, store: Store) -> None:
+    def __init__(self, scripts: Scripts, record: JobRecord, store: Store, admission: Admission) -> None:
         self._scripts = scripts
+        self._admission = admission
         self._client = scripts.client
         self._key = scripts.key
         self._record = record
@@ -105,7 +110,15 @@ class DeadLetters:
                 raise BrokerUnavailable(f"the broker did not answer: {error}; try again") from error
             if not replayed:
                 raise Conflict(f"{task} is no dead letter any more: somebody else was first")
+        self._count_again(task)
         return letter
+
+    def _count_again(self, task: str) -> None:
+        # After its message waits: what a dead letter held would not lapse.
+        try:
+            self._admission.count_again(self._record.open_jobs([task]))
+        except redis.RedisError as error:
+            log.warning("what was replayed holds nothing of its quotas", task=task, error=str(error))
 
     def discard(self, name: str, *, actor: str) -> DeadLetter:
         """Forget a dead letter, by its task or its tag, and its payload for good; leaves an audit entry. A job's row

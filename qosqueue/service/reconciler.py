@@ -19,14 +19,12 @@ import structlog
 from qosqueue.broker.publish import Publisher
 from qosqueue.broker.scripts import Scripts
 from qosqueue.policy.lifecycle import JobEvent, JobStatus
-from qosqueue.policy.profile import WINDOW, Profile
-from qosqueue.policy.road import attempts_for
-from qosqueue.policy.terms import LatencyClass, ServiceTier, Tier, WeightClass
 from qosqueue.service import decided
-from qosqueue.service.requests import JobRequest, wire_message
+from qosqueue.service.admission import Admission
+from qosqueue.service.requests import JobRequest, profile_of_row, wire_message
 from qosqueue.store.clock import now_ms
 from qosqueue.store.job_record import JobRecord, OpenJob
-from qosqueue.store.records import Job
+from qosqueue.store.records import Job, Tenant
 
 GRACE_MS = 10_000
 """A job so young may be on its way from the record to the queue."""
@@ -58,13 +56,21 @@ class Reconciler:
     """
 
     def __init__(
-        self, scripts: Scripts, record: JobRecord, publisher: Publisher, *, lease_ms: int, grace_ms: int = GRACE_MS
+        self,
+        scripts: Scripts,
+        record: JobRecord,
+        publisher: Publisher,
+        admission: Admission,
+        *,
+        lease_ms: int,
+        grace_ms: int = GRACE_MS,
     ) -> None:
         self._client = scripts.client
         self._tasks = f"{scripts.key}:tasks"
         self._looked_until = f"{scripts.key}:looked-until"
         self._record = record
         self._publisher = publisher
+        self._admission = admission
         self._lease_ms = lease_ms
         self._grace_ms = grace_ms
         self._last: OpenJob | None = None
@@ -122,10 +128,12 @@ class Reconciler:
             return frozenset()
         again: dict[JobStatus, list[str]] = {status: [] for status in WHY}
         # Read again after the queue was asked: what ended in between is final by now.
-        for job, organisation in self._record.open_jobs(missing):
-            if job.status is JobStatus.RUNNING and not self._is_given_up(job):
-                continue
-            if self._publish(job, organisation):
+        found = self._record.open_jobs(missing)
+        coming = [each for each in found if each[0].status is not JobStatus.RUNNING or self._is_given_up(each[0])]
+        # Before the message, as at the door: what nobody queues after all lapses.
+        self._admission.count_again(coming)
+        for job, tenant in coming:
+            if self._publish(job, tenant):
                 again[job.status].append(job.id)
         for status, job_ids in again.items():
             self._record.queued(job_ids, now_ms(), decided.queued_again(WHY[status]))
@@ -149,34 +157,14 @@ class Reconciler:
         del self._lost_since[job.id]
         return self._record.move(job.id, JobEvent.LEASE_LOST, decided.lease_lost(job.fence), fence=job.fence)
 
-    def _publish(self, job: Job, organisation: str) -> bool:
+    def _publish(self, job: Job, tenant: Tenant) -> bool:
         """Queue it as the only message of its task; False if somebody did meanwhile."""
         request = JobRequest(job.endpoint, job.model, job.body, job.task_type, 0, 0)
-        profile = _profile(job)
+        profile = profile_of_row(job)
         message = wire_message(job.id, request, job.created_ms, profile, reply=None) | {"expires_ms": job.expires_ms}
         return self._publisher.publish(
-            job.id, job.model, job.tenant_id, organisation, profile, message, fence=job.fence
+            job.id, job.model, tenant.id, tenant.counts_as, profile, message, fence=job.fence
         )
-
-
-def _profile(job: Job) -> Profile:
-    """The profile that it was queued with, as its row says; of its time to live and its attempts, the rest."""
-    tier, _, weight = job.routing_key.partition(".")
-    return Profile(
-        tier=Tier(tier),
-        weight_class=WeightClass(weight),
-        latency_class=LatencyClass(job.latency_class),
-        task_type=job.task_type,
-        priority=job.priority,
-        latency_budget_ms=job.latency_budget_ms,
-        ttl_ms=max(1, job.expires_ms - now_ms()),
-        cost_tokens=job.cost_tokens,
-        cost_ms=job.cost_ms or 0,
-        routing_key=job.routing_key,
-        window=WINDOW[WeightClass(weight)],
-        max_attempts=max(1, attempts_for(job.task_type, None) - job.attempts),
-        service_tier=ServiceTier(job.details.get("service_tier", ServiceTier.DEFAULT)),
-    )
 
 
 def _read(mark: str) -> OpenJob | None:

@@ -8,14 +8,15 @@ from functools import partial
 from typing import Any
 
 from qosqueue.policy.asked import Asked
-from qosqueue.policy.profile import Profile
+from qosqueue.policy.profile import WINDOW, Profile
 from qosqueue.policy.quota import Verdict
 from qosqueue.policy.refusal import Rates
-from qosqueue.policy.terms import ServiceTier, TaskType
+from qosqueue.policy.road import attempts_for
+from qosqueue.policy.terms import LatencyClass, ServiceTier, TaskType, Tier, WeightClass
 from qosqueue.store.clock import now_ms
 from qosqueue.store.decisions import Decision
 from qosqueue.store.ids import new_id
-from qosqueue.store.records import Model, Tenant
+from qosqueue.store.records import Job, Model, Tenant
 
 
 @dataclass(frozen=True)
@@ -121,3 +122,23 @@ def new_row(request_id: str, tenant: Tenant, request: JobRequest, profile: Profi
         "first_token_ms": None,
         "finished_ms": None,
     } | columns
+
+
+def profile_of_row(job: Job) -> Profile:
+    """The profile that it was queued with, as its row says; of its time to live and its attempts, the rest."""
+    tier, _, weight = job.routing_key.partition(".")
+    return Profile(
+        tier=Tier(tier),
+        weight_class=WeightClass(weight),
+        latency_class=LatencyClass(job.latency_class),
+        task_type=job.task_type,
+        priority=job.priority,
+        latency_budget_ms=job.latency_budget_ms,
+        ttl_ms=max(1, job.expires_ms - now_ms()),
+        cost_tokens=job.cost_tokens,
+        cost_ms=job.cost_ms or 0,
+        routing_key=job.routing_key,
+        window=WINDOW[WeightClass(weight)],
+        max_attempts=max(1, attempts_for(job.task_type, None) - job.attempts),
+        service_tier=ServiceTier(job.details.get("service_tier", ServiceTier.DEFAULT)),
+    )

@@ -17,7 +17,7 @@ from qosqueue.store import decisions
 from qosqueue.store.bulk_tables import JobWebhookRow
 from qosqueue.store.clock import now_ms
 from qosqueue.store.decisions import Decision
-from qosqueue.store.records import Job, job_of, tenant_of
+from qosqueue.store.records import Job, Tenant, job_of, tenant_of
 from qosqueue.store.session import Store
 from qosqueue.store.tables import JobRow, TenantRow
 from qosqueue.store.usage import Usage, charge, day_of
@@ -169,8 +169,8 @@ class JobRecord:
         with self._store.session() as session:
             return [OpenJob(job_id, created_ms) for job_id, created_ms in session.execute(query)]
 
-    def open_jobs(self, job_ids: Sequence[str]) -> list[tuple[Job, str]]:
-        """Those of these jobs that have not ended, the oldest first, each with what its tenant counts as."""
+    def open_jobs(self, job_ids: Sequence[str]) -> list[tuple[Job, Tenant]]:
+        """Those of these jobs that have not ended, the oldest first, each with its tenant."""
         query = (
             select(JobRow, TenantRow)
             .join(TenantRow, TenantRow.id == JobRow.tenant_id)
@@ -178,7 +178,7 @@ class JobRecord:
             .order_by(JobRow.created_ms, JobRow.id)
         )
         with self._store.session() as session:
-            return [(job_of(job), tenant_of(tenant).counts_as) for job, tenant in session.execute(query)]
+            return [(job_of(job), tenant_of(tenant)) for job, tenant in session.execute(query)]
 
     def queued(self, job_ids: Sequence[str], queued_ms: int, decided: Decision | None = None) -> None:
         """Note that these are queued, and keep why; a worker may have begun one of them already."""

@@ -49,7 +49,9 @@ def modelled(road: Road) -> Road:
 def reconciler(road: Road, **how: Any) -> Reconciler:
     services = road.services
     given = {"lease_ms": road.settings.lease_ms, "grace_ms": -1} | how
-    return Reconciler(services.scripts, JobRecord(services.store), services.jobs._publisher, **given)
+    return Reconciler(
+        services.scripts, JobRecord(services.store), services.jobs._publisher, services.admission, **given
+    )
 
 
 def pick(road: Road) -> Delivery:
@@ -231,7 +233,9 @@ def test_what_ended_while_it_was_looked_for_is_left_alone(modelled: Road) -> Non
             return super().open_jobs(job_ids)
 
     services.redis.flushall()
-    look = Reconciler(services.scripts, Ending(services.store), services.jobs._publisher, lease_ms=0, grace_ms=-1)
+    look = Reconciler(
+        services.scripts, Ending(services.store), services.jobs._publisher, services.admission, lease_ms=0, grace_ms=-1
+    )
     assert look.run().forgotten == []
     assert modelled.depth() == 0
 
@@ -249,7 +253,9 @@ def test_two_watchdogs_queue_a_job_once(modelled: Road) -> None:
             return rows
 
     services.redis.flushall()
-    look = Reconciler(services.scripts, Beside(services.store), services.jobs._publisher, lease_ms=0, grace_ms=-1)
+    look = Reconciler(
+        services.scripts, Beside(services.store), services.jobs._publisher, services.admission, lease_ms=0, grace_ms=-1
+    )
     found.append(look.run().forgotten)
     assert sorted(found) == [[], [job.id]]
     assert modelled.depth() == 1

@@ -113,7 +113,7 @@ def test_open_jobs_come_page_by_page_with_what_they_count_as(record: Store, tena
     assert page == [OpenJob(ids[0], 0), OpenJob(ids[1], 0), OpenJob(ids[2], 1)]
     assert jobs.open([JobStatus.QUEUED], FAR_MS, 3, page[-1]) == [OpenJob(ids[3], 1)]
     assert jobs.open([JobStatus.QUEUED], 1, 9) == page[:2]
-    assert [(job.id, name) for job, name in jobs.open_jobs(ids[2:])] == [(ids[2], tenant), (ids[3], "both")]
+    assert [(job.id, whose.counts_as) for job, whose in jobs.open_jobs(ids[2:])] == [(ids[2], tenant), (ids[3], "both")]
 
 
 def test_only_what_waits_is_cancelled_at_once_and_only_in_its_transaction(record: Store, tenant: str) -> None:

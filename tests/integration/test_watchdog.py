@@ -44,7 +44,9 @@ def lose(road: Road) -> Delivery:
 
 def watchdog_with(road: Road, record: JobRecord, attempts: Attempts) -> Watchdog:
     services = road.services
-    reconciler = Reconciler(services.scripts, record, services.jobs._publisher, lease_ms=road.settings.lease_ms)
+    reconciler = Reconciler(
+        services.scripts, record, services.jobs._publisher, services.admission, lease_ms=road.settings.lease_ms
+    )
     return Watchdog(
         services.scripts,
         services.store,

@@ -15,6 +15,7 @@ from qosqueue.policy.quota import (
     Kind,
     Quota,
     Use,
+    counted_again,
     empty_after_ms,
     fits,
     room_after_ms,
@@ -69,6 +70,26 @@ def test_there_is_room_when_it_was_said_and_not_a_ms_before(most: int, amount: i
     assert wait_ms > 0
     assert not queue.admit(START + wait_ms - 1, request="third", quotas=[quota]).admitted
     assert queue.admit(START + wait_ms, request="third", quotas=[quota]).admitted
+
+
+@given(kinds=st.sets(st.sampled_from(list(Kind)), min_size=1), most=st.integers(0, 9), coming=st.integers(1, 9))
+def test_what_was_accepted_is_counted_again_however_full_it_is_and_given_back_at_its_end(
+    kinds: set[Kind], most: int, coming: int
+) -> None:
+    queue = ReferenceQueue()
+    quotas = [
+        Quota("t:a", kind, 0 if kind is Kind.BREAKER else most, 0 if kind is Kind.BREAKER else 1) for kind in kinds
+    ]
+    lasting = kinds - {Kind.BREAKER, Kind.REQUESTS, Kind.TOKENS}
+    for number in range(coming):
+        assert queue.admit(START, request=str(number), quotas=counted_again(quotas)).admitted
+    used = {kind: use.amount for (kind, _), use in queue.door.used.items()}
+    assert used == dict.fromkeys(lasting, coming)
+    one_more = [Quota("t:a", kind, most, 1) for kind in lasting]
+    assert queue.admit(START, request="new", quotas=one_more).admitted == (not lasting or coming < most)
+    for request in ("new", *map(str, range(coming))):
+        queue.release(START, request=request)
+    assert queue.door.used == {}
 
 
 @given(

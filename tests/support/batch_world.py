@@ -46,7 +46,14 @@ def feed(road: Road, batch: Batch) -> Batch:
 def reconcile(road: Road) -> None:
     """Queue what is on record and was not sent."""
     services = road.services
-    Reconciler(services.scripts, JobRecord(services.store), services.jobs._publisher, lease_ms=0, grace_ms=-1).run()
+    Reconciler(
+        services.scripts,
+        JobRecord(services.store),
+        services.jobs._publisher,
+        services.admission,
+        lease_ms=0,
+        grace_ms=-1,
+    ).run()
 
 
 def serve(road: Road, fail: frozenset[str] = frozenset()) -> list[str]:
