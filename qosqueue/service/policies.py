@@ -77,6 +77,11 @@ class Policies:
         before = {} if number == 1 else self.versions.get(number - 1).document
         return None if before is None or after is None else difference(before, after)
 
+    def between(self, before: int, after: int | None = None) -> list[Difference]:
+        """What differs between two versions, or between one and what holds now (None). Raises NotFound, and Conflict
+        if a document is no longer kept."""
+        return difference(self.document_of(before), self.current() if after is None else self.document_of(after))
+
     def check(self, file: Document) -> list[Difference]:
         """What applying a file would change; raises InvalidPolicy if it cannot hold."""
         return self._tried(lambda record: with_file(record, file))

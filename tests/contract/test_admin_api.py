@@ -2,68 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
 from qosqueue.policy.terms import Tier
 from qosqueue.service.user_tokens import UserTokens
-from qosqueue.settings import Settings
 from qosqueue.store.records import Role
-from qosqueue.wiring import Services, build
+from qosqueue.wiring import Services
 from qosqueue_web.admin.access import RIGHTS
 from qosqueue_web.admin_api.access import OPERATIONS
 from scripts.generated_block import ROOT
-from tests.support.tables import make_tables
+from tests.support.admin_api import (
+    BASE,
+    MODEL,
+    admin_fixture,  # noqa: F401
+    bearer,
+    client_fixture,  # noqa: F401
+    problem_of,
+    services_fixture,  # noqa: F401
+    token_of,
+)
 
-MODEL = "tiny"
-BASE = "/v1/admin"
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "my secret question"}]}
-PASSWORD = "correct horse battery"
-
-
-@pytest.fixture
-def services(settings: Settings) -> Iterator[Services]:
-    make_tables(settings.sql_url())
-    made = build(settings)
-    made.catalog.add_model(MODEL, "simulated", actor="test", memory_bytes=1000, context_tokens=512, slots=4)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def client(services: Services) -> FlaskClient:
-    from qosqueue_web.app import create_app
-
-    return create_app(services).test_client()
-
-
-def token_of(services: Services, role: Role) -> dict[str, str]:
-    services.users.create_user(f"the-{role}", PASSWORD, role, "test")
-    return bearer(services.user_tokens.create(f"the-{role}", actor="test").token)
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
-@pytest.fixture
-def admin(services: Services) -> dict[str, str]:
-    return token_of(services, Role.ADMIN)
-
-
-def problem_of(answer: TestResponse, status: int, code: str) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert answer.content_type == "application/problem+json"
-    told: dict[str, Any] = answer.get_json()
-    assert (told["status"], told["code"]) == (status, code)
-    assert told["title"]
-    assert told["detail"]
-    assert told["request_id"] == answer.headers["x-request-id"]
-    return told
 
 
 def routes(client: FlaskClient, headers: dict[str, str]) -> list[tuple[str, str, str]]:
@@ -79,7 +41,7 @@ def routes(client: FlaskClient, headers: dict[str, str]) -> list[tuple[str, str,
 def filled(path: str) -> str:
     for name in ("tenant", "key_id", "job_id", "task"):
         path = path.replace(f"{{{name}}}", f"no-{name}")
-    return path.replace("{name}", "l:basic.light")
+    return path.replace("{name}", "l:basic.light").replace("{number}", "1").replace("{lane}", "basic.light")
 
 
 @pytest.mark.parametrize("role", [None, *Role])

@@ -16,7 +16,7 @@ from flask_openapi.types import ResponseDict
 from qosqueue import __version__
 from qosqueue.wiring import Services
 from qosqueue_web import security
-from qosqueue_web.admin_api import access, jobs, models, problems, queues, tenants
+from qosqueue_web.admin_api import access, breakers, jobs, models, overrides, policies, problems, queues, tenants
 from qosqueue_web.admin_api.problems import PROBLEM_JSON, AdminRequest, Problem
 from qosqueue_web.api import headers
 from qosqueue_web.document import Made, finish
@@ -60,6 +60,9 @@ def make_admin_api(services: Services) -> Flask:
     queues.add_queues(operators, services)
     jobs.add_jobs(operators, services)
     models.add_models(operators, services)
+    breakers.add_breakers(operators, services)
+    policies.add_policies(operators, services)
+    overrides.add_overrides(operators, services)
     app.register_api(operators)
     document = finish(app, made=MADE)
 

@@ -35,6 +35,22 @@ OPERATIONS: dict[str, Right] = {
     "list_models": Right.SEE,
     "list_replicas": Right.SEE,
     "list_audit": Right.SEE,
+    "purge_lane": Right.RUN,
+    "list_breakers": Right.SEE,
+    "trip_breaker": Right.RUN,
+    "reset_breaker": Right.RUN,
+    "get_policy": Right.SEE,
+    "validate_policy": Right.SEE,
+    "apply_policy": Right.CHANGE,
+    "list_policy_versions": Right.SEE,
+    "get_policy_version": Right.SEE,
+    "diff_policy": Right.SEE,
+    "rollback_policy": Right.CHANGE,
+    "list_overrides": Right.SEE,
+    "set_override": Right.CHANGE,
+    "remove_override": Right.CHANGE,
+    "list_scenarios": Right.SEE,
+    "bound_scenario": Right.CHANGE,
 }
 
 

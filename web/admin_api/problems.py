@@ -8,7 +8,15 @@ from flask import Flask, Response, abort, g
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from qosqueue.errors import BrokerUnavailable, Conflict, InvalidField, NoRoom, NotFound, StoreUnavailable
+from qosqueue.errors import (
+    BrokerUnavailable,
+    Conflict,
+    InvalidField,
+    InvalidPolicy,
+    NoRoom,
+    NotFound,
+    StoreUnavailable,
+)
 from qosqueue.policy.refusal import Refusal
 from qosqueue.service.body_faults import refusal_of_validation
 from qosqueue_web.api.errors import encode, name_request, refusal_of_outage
@@ -97,6 +105,10 @@ def register(app: Flask) -> None:
     @app.errorhandler(NoRoom)
     def no_room(error: NoRoom) -> Response:
         return problem(409, "conflict", str(error), error.field)
+
+    @app.errorhandler(InvalidPolicy)
+    def unsound(error: InvalidPolicy) -> Response:
+        return problem(400, "invalid_value", "; ".join(map(str, error.faults)), error.faults[0].field)
 
     @app.errorhandler(NotFound)
     def missing(error: NotFound) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 from flask import Response, jsonify
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from qosqueue.wiring import Services
 
 MOST_LETTERS = 1_000
+# Of a purge, in one call: a few seconds at most.
+MOST_SLICES = 10
 
 
 class LimitPath(BaseModel):
@@ -45,6 +48,28 @@ class LimitBody(BaseModel):
 
     most: Annotated[int, Field(json_schema_extra={"minimum": 0, "maximum": MOST}), WHOLE]
     for_s: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": LONGEST_S}), WHOLE] | None = None
+
+
+class LanePath(BaseModel):
+    """Which lane of requests, as `basic.heavy`."""
+
+    lane: str
+
+
+class PurgeBody(BaseModel):
+    """Why; the tenants of the requests are told, too."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    why: str = ""
+
+
+class PurgedShape(BaseModel):
+    """How many requests this call has ended, and how many of those that waited are left for the next one."""
+
+    lane: str
+    ended: int
+    left: int
 
 
 class LetterPath(BaseModel):
@@ -69,6 +94,14 @@ def add_queues(api: APIBlueprint, services: Services) -> None:
         """Every lane now, also the empty ones."""
         lanes = [LaneShape(**asdict(lane)) for lane in services.queues.lanes()]
         return jsonify(LaneList(data=lanes).model_dump())
+
+    @api.post("/v1/admin/queues/<lane>/purge", operation_id="purgeLane", responses={200: PurgedShape})
+    def purge_lane(path: LanePath, body: PurgeBody) -> Response:
+        """End what waits in a lane, the oldest first, 2,000 at most; call again while any are left."""
+        slices = services.purges.purge(path.lane, actor=actor(), why=body.why)
+        # The first tells only what there is.
+        *_, at = islice(slices, 1 + MOST_SLICES)
+        return jsonify(PurgedShape(**asdict(at)).model_dump())
 
     @api.get("/v1/admin/replicas", operation_id="listReplicas", responses={200: ReplicaList})
     def list_replicas() -> Response:
