@@ -146,8 +146,12 @@ class Purges:
 
 
 def _waiting(task: bytes, fence: bytes, body: bytes) -> _Waiting:
-    request = request_of(from_json(body))
-    return _Waiting(task.decode(), int(fence), None if request is None else request["reply"])
+    try:
+        request = request_of(from_json(body))
+        reply = None if request is None else request["reply"]
+    except (ValueError, KeyError, TypeError):
+        reply = None  # no request of ours: it only goes
+    return _Waiting(task.decode(), int(fence), reply)
 
 
 def _reached(ask: Callable[[], T]) -> T:

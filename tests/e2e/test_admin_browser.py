@@ -16,6 +16,7 @@ from qosqueue.store.records import Role
 from tests.support.admin_site import PASSWORD, Site, site_fixture  # noqa: F401
 from tests.support.fake_queues import lane, replica
 from tests.support.jobs import failed_job
+from tests.support.messages import submission
 
 ARGUMENTS = [
     "--headless",
@@ -164,3 +165,70 @@ def test_figures_that_come_no_more_are_called_old(page: Page, site: Site) -> Non
     page.evaluate("document.getElementById('live').addEventListener('htmx:beforeRequest', e => e.preventDefault())")
     expect(page.get_by_text("Out of date.")).to_be_visible(timeout=12_000)
     expect(page.locator("#live")).to_have_class("old")
+
+
+def furnish(site: Site) -> None:
+    """A model with a long name, a tenant of two versions, an override, a bound, a breaker, a limit, and work."""
+    services = site.services
+    long = "a-much-longer-model/name-of-13b"
+    for name in ("smollm2", long):
+        services.catalog.add_model(name, "simulated", actor="test", memory_bytes=1, context_tokens=9, slots=1)
+    site.accounts.create_tenant("acme", Tier.VIP, actor="test", weight=5)
+    site.accounts.update_tenant("acme", actor="user:bob", weight=6, why="a bigger contract was signed in November")
+    about = {"tenant": "acme", "model": long}
+    services.policies.set_override(about, {"max_queued": 3, "road": ["retry"]}, actor="user:bob", why="")
+    about |= {"task_type": "async"}
+    services.policies.bound_scenario(about, {"lower_ms": 100}, actor="user:bob", why="")
+    services.breakers.trip("r:10:worker-one:smollm2", actor="test")
+    services.limits.set("t:acme", 4, actor="test", for_s=600)
+    services.scripts.submit(**submission(lane="vip.light"))
+    site.queues.lane_views = [lane("vip.light", depth=1)]
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+def test_no_page_is_wider_than_the_window(page: Page, site: Site, width: int) -> None:
+    furnish(site)
+    page.set_viewport_size({"width": width, "height": 860})
+    log_in(page, site)
+    for path in ("queues", "policy", "policy/4", "policy/diff?before=1", "overrides", "budgets", "limits"):
+        page.goto(f"/admin/{path}")
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        for more in page.get_by_role("group").filter(has=page.locator("summary")).all():
+            more.locator("summary").click()
+        assert page.evaluate("document.documentElement.scrollWidth") == width, path
+    page.goto("/admin/queues/vip.light/purge")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_breaker_is_tripped_and_an_old_policy_comes_back_without_a_mouse(page: Page, site: Site) -> None:
+    furnish(site)
+    log_in(page, site)
+    page.goto("/admin/limits")
+    page.get_by_text("Trip…").first.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.type("60")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("is open.")
+    assert {view.state for view in site.services.breakers.list()} == {"open", "closed"}
+
+    number = site.services.policies.versions.list(1)[0].number
+    page.get_by_role("link", name="Policy").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name=str(number - 2), exact=True).focus()
+    page.keyboard.press("Enter")
+    page.get_by_label("Reason").focus()
+    page.keyboard.type("a mistake")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("holds again")
+    assert site.services.agreements.overrides() == []
+
+
+def test_a_lane_is_purged(page: Page, site: Site) -> None:
+    furnish(site)
+    log_in(page, site, Role.OPERATOR)
+    page.get_by_role("link", name="Purge vip.light").click()
+    page.get_by_label("Type the lane's name").fill("vip.light")
+    page.get_by_role("button", name="End all that waits").click()
+    expect(page.get_by_role("status").filter(has_text="were ended")).to_be_visible()
+    assert site.services.purges.waiting("vip.light") == 0

@@ -21,6 +21,7 @@ from qosqueue.service.purges import Purged
 from qosqueue.store.bulk_tables import WebhookDeliveryRow
 from qosqueue.store.records import AuditEntry, Job
 from tests.support.batch_world import begin, chats, feed, lines_of, reconcile
+from tests.support.messages import submission
 from tests.support.road import Road
 
 LANE = "vip.light"
@@ -164,6 +165,14 @@ def test_an_orphan_in_the_lane_hides_nothing_behind_it(modelled: Road) -> None:
     client.zadd(f"{key}:arrivals:{LANE}", {"orphan-1": 1, "orphan-2": 2})
     assert purge(modelled) == [Purged(LANE, 0, 4), Purged(LANE, 0, 2), Purged(LANE, 2, 0)]
     assert {modelled.job(job).status for job in (first, second)} == {JobStatus.CANCELLED}
+
+
+def test_what_is_no_request_of_ours_goes_without_a_word(modelled: Road) -> None:
+    for tag, payload in (("unreadable", "{"), ("another", '{"headers": {}}')):
+        modelled.services.scripts.submit(**submission(tag, lane=LANE, payload=payload))
+    job = modelled.submit()
+    assert purge(modelled)[-1] == Purged(LANE, 3, 0)
+    assert modelled.job(job).status is JobStatus.CANCELLED
 
 
 def test_webhooks_and_lines_of_batches_hear_of_it(modelled: Road) -> None:

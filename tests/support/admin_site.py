@@ -21,9 +21,18 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
+from qosqueue.broker.scripts import Scripts
 from qosqueue.service.accounts import Accounts
+from qosqueue.service.agreements import Agreements
+from qosqueue.service.breakers import Breakers
+from qosqueue.service.catalog import Catalog
+from qosqueue.service.limits import Limits
+from qosqueue.service.policies import Policies
+from qosqueue.service.purges import Purges
+from qosqueue.service.shares import Shares
 from qosqueue.service.users import Users
 from qosqueue.settings import Settings
+from qosqueue.store.job_record import JobRecord
 from qosqueue.store.records import Job, Role
 from qosqueue.store.session import Store, open_store
 from qosqueue.store.tables import AuditRow
@@ -56,6 +65,7 @@ class Site:
     users: Users
     queues: FakeQueues
     jobs: FakeJobs
+    services: Any
     roles_made: set[Role] = field(default_factory=set)
 
     def visitor(self, role: Role | None) -> FlaskClient:
@@ -90,11 +100,25 @@ def make_site(settings: Settings, client: redis.Redis, **config: object) -> Site
     security.guard_pages(app)
     # A hash is dear by design, and each test of the pages begins with a login.
     users = Users(store, PasswordHasher.from_parameters(CHEAPEST))
+    scripts, catalog = Scripts(client, settings.group), Catalog(store)
     services = SimpleNamespace(
-        settings=settings, store=store, redis=client, accounts=accounts, users=users, queues=queues, jobs=jobs
+        settings=settings,
+        store=store,
+        redis=client,
+        scripts=scripts,
+        accounts=accounts,
+        users=users,
+        queues=queues,
+        jobs=jobs,
+        catalog=catalog,
+        agreements=Agreements(store),
+        policies=Policies(store),
+        limits=Limits(scripts, store, Shares(scripts, store)),
+        breakers=Breakers(scripts, store, catalog),
+        purges=Purges(scripts, JobRecord(store), store),
     )
     admin.register(app, cast(Any, services))
-    return Site(app, store, accounts, users, queues, jobs)
+    return Site(app, store, accounts, users, queues, jobs, services)
 
 
 @pytest.fixture(name="site")

@@ -10,7 +10,21 @@ from werkzeug.wrappers import Response
 
 from qosqueue.service.login_sessions import LoginSessions
 from qosqueue.wiring import Services
-from qosqueue_web.admin import access, faults, jobs, login, queues, sessions, shown, tenants
+from qosqueue_web.admin import (
+    access,
+    budgets,
+    faults,
+    jobs,
+    limits,
+    login,
+    overrides,
+    policy,
+    purge,
+    queues,
+    sessions,
+    shown,
+    tenants,
+)
 
 WEB = Path(__file__).resolve().parent.parent
 
@@ -51,6 +65,12 @@ def register(app: Flask, services: Services) -> None:
     tenants.mount(pages, services.accounts)
     queues.mount(pages, services.queues)
     jobs.mount(pages, services.accounts, services.jobs)
+    purge.mount(pages, services.purges)
+    limits.mount(pages, services.accounts, services.breakers, services.limits)
+    policy.mount(pages, services.policies)
+    agreed = services.accounts, services.catalog, services.agreements, services.policies
+    overrides.mount(pages, *agreed)
+    budgets.mount(pages, *agreed)
     app.register_blueprint(pages)
 
 

@@ -15,7 +15,8 @@ from qosqueue_web.admin.sessions import SessionLog
 
 
 class Right(StrEnum):
-    """What a page or an operation asks for: nothing, to see, to run queues and jobs, or to change tenants and keys."""
+    """What a page or an operation asks for: nothing, to see, to run queues and jobs, or to change tenants,
+    keys and the policy."""
 
     OPEN = "open"
     SEE = "see"
@@ -45,6 +46,22 @@ PAGES: dict[str, Right] = {
     "admin.update_tenant": Right.CHANGE,
     "admin.create_key": Right.CHANGE,
     "admin.revoke_key": Right.CHANGE,
+    "admin.purge": Right.RUN,
+    "admin.purge_lane": Right.RUN,
+    "admin.limits": Right.SEE,
+    "admin.set_limit": Right.RUN,
+    "admin.lift_limit": Right.RUN,
+    "admin.trip_breaker": Right.RUN,
+    "admin.reset_breaker": Right.RUN,
+    "admin.policy": Right.SEE,
+    "admin.policy_diff": Right.SEE,
+    "admin.policy_version": Right.SEE,
+    "admin.rollback_policy": Right.CHANGE,
+    "admin.overrides": Right.SEE,
+    "admin.set_override": Right.CHANGE,
+    "admin.remove_override": Right.CHANGE,
+    "admin.budgets": Right.SEE,
+    "admin.bound_budget": Right.CHANGE,
 }
 
 
@@ -112,6 +129,7 @@ def in_templates() -> dict[str, object]:
     found: Visitor | None = g.get("visitor")
     return {
         "who": None if found is None else found.user,
+        "may_run": found is not None and found.may(Right.RUN),
         "may_change": found is not None and found.may(Right.CHANGE),
     }
 

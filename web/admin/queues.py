@@ -13,6 +13,7 @@ from flask import Blueprint, render_template
 
 from qosqueue.broker.replicas import LiveReplica
 from qosqueue.errors import BrokerUnavailable
+from qosqueue.policy.terms import LANES
 from qosqueue.service.queues import LaneView, Queues
 from qosqueue.store.clock import now_ms
 
@@ -27,11 +28,17 @@ def mount(pages: Blueprint, queues: Queues) -> None:
 
     def page() -> str:
         return render_template(
-            "admin/queues.html", snapshot=board.read(), silent_after_ms=SILENT_AFTER_MS, poll_ms=POLL_MS
+            "admin/queues.html",
+            snapshot=board.read(),
+            silent_after_ms=SILENT_AFTER_MS,
+            poll_ms=POLL_MS,
+            purgeable=LANES,
         )
 
     def live() -> str:
-        return render_template("admin/_live.html", snapshot=board.read(), silent_after_ms=SILENT_AFTER_MS)
+        return render_template(
+            "admin/_live.html", snapshot=board.read(), silent_after_ms=SILENT_AFTER_MS, purgeable=LANES
+        )
 
     pages.add_url_rule("/queues", "queues", page)
     pages.add_url_rule("/queues/live", "queues_live", live)
