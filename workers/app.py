@@ -37,6 +37,7 @@ from qosqueue_workers.engines.registry import make_engine
 from qosqueue_workers.fast_lane import BLOCK_S, FastLane
 from qosqueue_workers.gpu import GpuBinding, NoGpu
 from qosqueue_workers.presence import Presence
+from qosqueue_workers.serving import Serving
 
 log = structlog.get_logger(__name__)
 
@@ -65,22 +66,35 @@ def lanes_of(settings: Settings, models: list[Model]) -> list[str]:
     return [lane_name(tier, weight) for tier in TIERS for weight in weights]
 
 
-def register_tasks(app: Celery, runner: AttemptRunner, table: LeaseTable) -> None:
-    """The tasks that requests are sent to."""
+def register_tasks(app: Celery, runner: AttemptRunner, table: LeaseTable, serving: Serving) -> None:
+    """The tasks that requests are sent to. What Celery's consumer takes is served and settled as the fast lane does;
+    that Celery acknowledges it once more then changes nothing."""
 
     @app.task(name=INFER_TASK, bind=True, shared=False)
     def infer(task: Any, request: dict[str, Any]) -> None:
-        # Stock Kombu (the fifo baseline) has no fences: there every delivery is the first.
-        fence, served = getattr(task.request, "qos_fence", None) or 1, False
-        try:
-            served = runner.run(request, fence, getattr(task.request, "qos_passage", None) or "").served
-        except (StoreUnavailable, redis.RedisError) as error:
-            # The outcome is not written down: the message goes back to its place and runs again.
-            log.error("an outcome could not be written down", request=request["id"], error=str(error))
+        delivery = table.held(task.request.properties["delivery_tag"])
+        if delivery is not None:
+            ran = serving.run(delivery, request)
+            serving.settle(ran)
+            error = ran.error
+        else:
+            error = _run_unheld(runner, task.request, request)
+        if isinstance(error, StoreUnavailable | redis.RedisError):
             raise Reject(str(error), requeue=True) from error
-        finally:
-            if not served:
-                table.served_nothing(request["id"], fence)
+        if error is not None:
+            raise error
+
+
+def _run_unheld(runner: AttemptRunner, context: Any, request: dict[str, Any]) -> Exception | None:
+    """Run an attempt whose lease is not ours to settle: stock Kombu (the fifo baseline) has none, and no fences: there
+    every delivery is the first. Else it was lost just now, and its fence can change nothing any more."""
+    try:
+        runner.run(request, getattr(context, "qos_fence", None) or 1, getattr(context, "qos_passage", None) or "")
+    except (StoreUnavailable, redis.RedisError) as error:
+        # The outcome is not written down: the message goes back to its place and runs again.
+        log.error("an outcome could not be written down", request=request["id"], error=str(error))
+        return error
+    return None
 
 
 def make_lane(
@@ -115,10 +129,11 @@ def serve(
         lambda: connect(settings), settings.group, lease_ms=settings.lease_ms, capacity=slots, on_stop=runner.stop
     )
     app = make_celery(settings, lease_table=table)
-    register_tasks(app, runner, table)
+    breakers = ReplicaBreakers(services.scripts, services.replicas, table, worker, engines)
+    serving = Serving(runner, table, services.scripts, outbox, breakers, services.job_detours)
+    register_tasks(app, runner, table, serving)
     app.steps["worker"].add(FastLaneStep)
     lanes = lanes_of(settings, models)
-    breakers = ReplicaBreakers(services.scripts, services.replicas, table, worker, engines)
 
     def look_around() -> None:
         breakers.look()
@@ -129,7 +144,7 @@ def serve(
     cancellations = Cancellations(lambda: connect(settings, socket_timeout_s=None), settings.group, runner.stop)
 
     def fast_lane(celery_worker: Any) -> FastLane:
-        attendant = Attendant(celery_worker, runner, table, services.scripts, outbox, breakers, services.job_detours)
+        attendant = Attendant(celery_worker, runner, table, serving)
         return make_lane(settings, table, services.scripts, lanes, attendant.serve, worker)
 
     @worker_shutting_down.connect(weak=False)

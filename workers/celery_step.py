@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import redis
 import structlog
 from celery import bootsteps, signals
 from celery.worker import state
@@ -20,18 +19,11 @@ from pydantic_core import from_json
 
 from qosqueue.broker.celery_app import INFER_TASK
 from qosqueue.broker.leases import LeaseTable, receipt_of
-from qosqueue.broker.outbox import Outbox, ReplyWriter
-from qosqueue.broker.scripts import Scripts, settle_arguments
 from qosqueue.broker.task_message import request_of
-from qosqueue.errors import BrokerUnavailable, StoreUnavailable
-from qosqueue.policy.reference.message import Delivery, Outcome
-from qosqueue.service.job_detours import JobDetours, OtherWay
-from qosqueue.store.clock import now_ms
-from qosqueue_workers.attempt import UNSERVED, AttemptRunner, Ended
-from qosqueue_workers.breakers import ReplicaBreakers
+from qosqueue.policy.reference.message import Delivery
+from qosqueue_workers.attempt import AttemptRunner
 from qosqueue_workers.fast_lane import FastLane
-
-STALE, AS_ASKED, CANCELLED, LAST_ATTEMPT = range(4)
+from qosqueue_workers.serving import Serving
 
 log = structlog.get_logger(__name__)
 
@@ -74,23 +66,11 @@ class LaneRequest:
 class Attendant:
     """Serves the lane's deliveries within one Celery worker: runs, tells Celery, settles."""
 
-    def __init__(
-        self,
-        worker: Any,
-        runner: AttemptRunner,
-        table: LeaseTable,
-        scripts: Scripts,
-        outbox: Outbox,
-        breakers: ReplicaBreakers,
-        detours: JobDetours,
-    ) -> None:
+    def __init__(self, worker: Any, runner: AttemptRunner, table: LeaseTable, serving: Serving) -> None:
         self._worker = worker
-        self._detours = detours
-        self._breakers = breakers
         self._runner = runner
         self._table = table
-        self._scripts = scripts
-        self._outbox = outbox
+        self._serving = serving
 
     def serve(self, delivery: Delivery) -> None:
         """Run one attempt and settle it, or let Celery's consumer do so."""
@@ -103,102 +83,15 @@ class Attendant:
         state.task_accepted(seen)
         self._tell(signals.task_prerun, seen)
         self._send("task-started", seen)
-        writer = self._runner.writer(request, delivery.fence)
-        outcome: Outcome = "void"
-        failed = False
-        ended = UNSERVED
+        failed = True
         try:
-            ended = self._runner.attempt(request, delivery.fence, writer, delivery.passage)
-            if ended.served:
-                outcome = "done"
-        except (StoreUnavailable, redis.RedisError) as error:
-            # The outcome is not written down: the message goes back to its place and runs again.
-            log.error("an outcome could not be written down", request=delivery.task, error=str(error))
-            outcome, failed = "requeue", True
-        except Exception:
-            log.exception("an attempt failed", request=delivery.task)
-            failed = True
+            ran = self._serving.run(delivery, request)
+            failed = ran.error is not None
         finally:
             state.task_ready(seen, successful=not failed)
-        settled = AS_ASKED
-        if ended.again:
-            settled = self._try_again(delivery, request, writer)
-        if ended.error is not None and (not ended.again or settled == LAST_ATTEMPT):
-            self._given_up(delivery, request, writer, ended.error)
-        elif not ended.again:
-            self._settle(delivery, outcome, writer, ended)
-        # Of an attempt that was taken back (its worker ends, its lease was lost) nobody knows whose fault its end is.
-        if ended.fault and settled != STALE:
-            self._breakers.failed(delivery.model)
+        self._serving.settle(ran)
         self._send("task-failed" if failed else "task-succeeded", seen)
         self._tell(signals.task_postrun, seen, state="FAILURE" if failed else "SUCCESS", retval=None)
-
-    def _try_again(self, delivery: Delivery, request: dict[str, Any], writer: ReplyWriter | None) -> int:
-        """Put it back for another attempt, if it has one: what settling it has answered."""
-        self._breakers.stand_back(delivery.model)
-        failed_ms = now_ms()  # before another attempt can begin
-        try:
-            settled = self._scripts.settle(tag=delivery.tag, fence=delivery.fence, outcome="retry")
-        except redis.RedisError as error:
-            # Its lease runs out: then it is tried again.
-            log.warning("a failed attempt is not put back now", request=delivery.task, error=str(error))
-            settled = STALE
-        sink = self._runner.sink(request, delivery.fence, writer)
-        try:
-            if settled == CANCELLED:
-                sink.cancelled()
-            elif settled == AS_ASKED:
-                sink.waits_again(failed_ms)
-        except (StoreUnavailable, redis.RedisError) as error:
-            log.error("an outcome could not be written down", request=delivery.task, error=str(error))
-        if settled != LAST_ATTEMPT:
-            self._table.release(receipt_of(delivery))
-        return settled
-
-    def _given_up(
-        self, delivery: Delivery, request: dict[str, Any], writer: ReplyWriter | None, error: dict[str, Any]
-    ) -> None:
-        """Its model has no answer: a job may have one of another model; else say why, and settle."""
-        outcome: Outcome = "void"
-        try:
-            if writer is None and (way := self._detours.find(delivery.task, delivery.fence)) is not None:
-                self._go_around(delivery, request, way, error)
-                return
-            self._runner.sink(request, delivery.fence, writer).failed(error)
-        except (StoreUnavailable, redis.RedisError) as fault:
-            log.error("an outcome could not be written down", request=delivery.task, error=str(fault))
-            outcome = "requeue"
-        self._settle(delivery, outcome, writer, UNSERVED)
-
-    def _go_around(self, delivery: Delivery, request: dict[str, Any], way: OtherWay, error: dict[str, Any]) -> None:
-        """Let a job run in another way. Its message goes first, with what it held: there is never a second one."""
-        settled = self._settle(delivery, "void", None, UNSERVED)
-        sink = self._runner.sink(request, delivery.fence, None)
-        try:
-            if settled == CANCELLED:
-                sink.cancelled()
-            elif settled == AS_ASKED and not self._detours.go(way):
-                sink.failed(error)
-        except (StoreUnavailable, BrokerUnavailable) as fault:
-            # On record it is open, and the queue does not know it: the reconciler queues it again.
-            log.error("a job that its model has failed is left to the reconciler", job=delivery.task, error=str(fault))
-
-    def _settle(self, delivery: Delivery, outcome: Outcome, writer: ReplyWriter | None, ended: Ended) -> int:
-        """The last words, what was spent and the settling, in one write: what settling it has answered."""
-        if self._table.release(receipt_of(delivery)) is None:
-            self._outbox.flush()  # given back meanwhile: the process ends
-            return STALE
-        breakers = self._breakers.names(delivery.model) if ended.served else ()
-        how = settle_arguments(delivery.tag, delivery.fence, outcome, ended.spent, breakers)
-        settle = self._scripts.command("settle", *how)
-        try:
-            settled = self._outbox.flush(None if outcome == "requeue" else writer, settle)
-        except redis.RedisError as error:
-            self._table.put_off(delivery, "requeue", error)
-            return STALE
-        if settled == STALE:
-            log.warning("a late settle was refused", tag=delivery.tag, fence=delivery.fence, outcome=outcome)
-        return int(settled)
 
     def _hand_over(self, delivery: Delivery) -> None:
         """Let Celery's consumer have a message; called in its thread."""

@@ -61,7 +61,6 @@ class LeaseTable:
         self._watchers: list[Callable[[str], None]] = []
         self._unsettled: list[tuple[str, int, Outcome]] = []
         self._told: set[str] = set()
-        self._void: set[str] = set()
         self._idle: list[tuple[float, tuple[str, ...], Callable[[str], bool]]] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -140,15 +139,12 @@ class LeaseTable:
         with self._changed:
             delivery = self._held.pop(receipt, None)
             self._told.discard(receipt)
-            self._void.discard(receipt)
         if delivery is not None:
             self._tell_freed(delivery.model)
         return delivery
 
     def settle(self, receipt: str, outcome: Outcome) -> None:
         """End an attempt. If Redis is away now, the table goes on trying; a stale fence settles nothing."""
-        if outcome == "done" and receipt in self._void:
-            outcome = "void"
         delivery = self.release(receipt)
         if delivery is None:
             return
@@ -156,12 +152,6 @@ class LeaseTable:
             self._settle(delivery.tag, delivery.fence, outcome)
         except redis.RedisError as error:
             self.put_off(delivery, outcome, error)
-
-    def served_nothing(self, task: str, fence: int) -> None:
-        """An attempt that runs here was over before it did any work: to settle it as done is to settle it as void."""
-        with self._changed:
-            held = self._held.items()
-            self._void.update(receipt for receipt, each in held if (each.task, each.fence) == (task, fence))
 
     def put_off(self, delivery: Delivery, outcome: Outcome, error: Exception) -> None:
         """Settle an attempt that is released when Redis is back."""

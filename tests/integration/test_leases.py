@@ -179,14 +179,3 @@ def test_a_forked_child_that_ends_leaves_its_parent_s_leases_alone(holder: Holde
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert holder.scripts.renew(lease_ms=300, leases=[(delivery.tag, delivery.fence)]) == [1]
-
-
-def test_what_served_nothing_teaches_nothing_though_it_is_acknowledged(holder: Holder) -> None:
-    first = holder.lease("t")
-    holder.table.served_nothing("task-t", first.fence)
-    holder.table.settle(receipt_of(first), "done")
-    assert not holder.client.exists(f"{holder.scripts.key}:mean32")
-    again = holder.lease("t")
-    holder.table.served_nothing("task-t", again.fence + 1)
-    holder.table.settle(receipt_of(again), "done")
-    assert holder.client.exists(f"{holder.scripts.key}:mean32")

@@ -28,6 +28,7 @@ from qosqueue_workers.breakers import ReplicaBreakers
 from qosqueue_workers.celery_step import Attendant, FastLaneStep
 from qosqueue_workers.engines.base import CANCELLED, Completion, Emit, EngineRequest
 from qosqueue_workers.fast_lane import FastLane
+from qosqueue_workers.serving import Serving
 from tests.support import snapshots
 from tests.support.eventually import eventually
 from tests.support.messages import header
@@ -114,6 +115,19 @@ class NoWay:
         return None
 
 
+class Road:
+    """The road that a world has by now: tests lay another."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def find(self, job_id: str, fence: int) -> Any:
+        return self._world.detours.find(job_id, fence)
+
+    def go(self, way: Any) -> bool:
+        return bool(self._world.detours.go(way))
+
+
 class World:
     """A Celery worker in this process with a fast lane, and whoever publishes to it."""
 
@@ -131,18 +145,19 @@ class World:
             on_stop=self.runner.stop,
         )
         self.app: Celery = make_celery(settings, lease_table=self.table)
-        register_tasks(self.app, self.runner, self.table)
+        breakers = ReplicaBreakers(self.scripts, Replicas(client, settings.group), self.table, "w", [MODEL])
+        self.detours: Any = NoWay()
+        road = cast(Any, Road(self))
+        serving = Serving(self.runner, self.table, self.scripts, outbox, breakers, road)
+        register_tasks(self.app, self.runner, self.table, serving)
         self.app.steps["worker"].add(FastLaneStep)
         self.app.task(name="host.task", shared=False)(self.engine.run)
         self.outside: Celery = make_celery(settings)
         self.publisher = Publisher(self.outside, settings, self.scripts)
         self.lanes: list[FastLane] = []
-        self.detours: Any = NoWay()
 
         def make(worker: Any) -> FastLane:
-            replicas = Replicas(self.client, self.settings.group)
-            breakers = ReplicaBreakers(self.scripts, replicas, self.table, "w", [MODEL])
-            attendant = Attendant(worker, self.runner, self.table, self.scripts, outbox, breakers, self.detours)
+            attendant = Attendant(worker, self.runner, self.table, serving)
             self.lanes.append(make_lane(settings, self.table, self.scripts, [LANE], attendant.serve, "w"))
             return self.lanes[-1]
 
@@ -184,8 +199,8 @@ class World:
         return not [key for key in left if key.startswith(("msg:", "leases", "tasks", "waiting"))]
 
     @contextmanager
-    def working(self) -> Iterator[None]:
-        """The worker; ends, with what it runs, when the block does."""
+    def working(self, *, lane: bool = True) -> Iterator[None]:
+        """The worker; ends, with what it runs, when the block does. Without a lane Celery's consumer serves all."""
         with start_worker(
             self.app,
             pool="threads",
@@ -194,7 +209,7 @@ class World:
             perform_ping_check=False,
             loglevel="ERROR",
             shutdown_timeout=20,
-            fast_lane=self._make,
+            fast_lane=self._make if lane else None,
         ):
             try:
                 yield

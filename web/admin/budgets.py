@@ -24,7 +24,7 @@ FIELDS = (*ABOUT, *BOUNDS, "why")
 def mount(pages: Blueprint, accounts: Accounts, catalog: Catalog, agreements: Agreements, policies: Policies) -> None:
     """Add the page of learned budgets, and what bounds one."""
     views = BudgetPages(accounts, catalog, agreements, policies)
-    pages.add_url_rule("/budgets", "budgets", views.list)
+    pages.add_url_rule("/budgets", "budgets", views.show)
     pages.add_url_rule("/budgets", "bound_budget", views.bound, methods=["POST"])
 
 
@@ -37,7 +37,7 @@ class BudgetPages:
     agreements: Agreements
     policies: Policies
 
-    def list(self) -> Response:
+    def show(self) -> Response:
         """Every scenario; the form is filled from the address."""
         return self._page(SmallForm.read(request.args, FIELDS))
 

@@ -21,7 +21,7 @@ FIELDS = ("name", "most", "for_s")
 def mount(pages: Blueprint, accounts: Accounts, breakers: Breakers, limits: Limits) -> None:
     """Add the page of breakers and limits, and what changes them."""
     views = LimitPages(accounts, breakers, limits)
-    pages.add_url_rule("/limits", "limits", views.list)
+    pages.add_url_rule("/limits", "limits", views.show)
     pages.add_url_rule("/limits", "set_limit", views.set, methods=["POST"])
     pages.add_url_rule("/limits/lift", "lift_limit", views.lift, methods=["POST"])
     pages.add_url_rule("/breakers/trip", "trip_breaker", views.trip, methods=["POST"])
@@ -36,7 +36,7 @@ class LimitPages:
     breakers: Breakers
     limits: Limits
 
-    def list(self) -> Response:
+    def show(self) -> Response:
         """Breakers, limits, and an empty form."""
         return self._page(SmallForm.read({}, FIELDS))
 

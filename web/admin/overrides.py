@@ -26,7 +26,7 @@ TEXTS = ("on_late", "road")
 def mount(pages: Blueprint, accounts: Accounts, catalog: Catalog, agreements: Agreements, policies: Policies) -> None:
     """Add the page of overrides, and what sets and removes one."""
     views = OverridePages(accounts, catalog, agreements, policies)
-    pages.add_url_rule("/overrides", "overrides", views.list)
+    pages.add_url_rule("/overrides", "overrides", views.show)
     pages.add_url_rule("/overrides", "set_override", views.set, methods=["POST"])
     pages.add_url_rule("/overrides/remove", "remove_override", views.remove, methods=["POST"])
 
@@ -40,7 +40,7 @@ class OverridePages:
     agreements: Agreements
     policies: Policies
 
-    def list(self) -> Response:
+    def show(self) -> Response:
         """Every override; the form is filled with the one that the address names."""
         form = SmallForm.read(request.args, (*ABOUT, *OVERRIDABLE, "why"))
         wanted = _about(form)
