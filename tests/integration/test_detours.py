@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from qosqueue.policy.breaker import model_breaker
+from qosqueue.policy.breaker import SOUND, State, model_breaker
 from qosqueue.policy.lifecycle import JobStatus
 from qosqueue.policy.refusal import Refusal
 from qosqueue.policy.terms import OnLate, RoadStep, TaskType
@@ -103,7 +103,8 @@ def test_faults_open_the_models_breaker_which_probes_close(faulty: Any) -> None:
         list(begun.events())
         begun.close()
     scripts = road.services.scripts
-    eventually(lambda: model_breaker("sim") in scripts.probe(), within_s=5)
+    # Known from the first fault on, open after the last.
+    eventually(lambda: scripts.probe().get(model_breaker("sim"), SOUND).state is State.OPEN, within_s=5)
     refusal = road.services.online.start(road.tenant, road.request(TaskType.ONLINE))
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code) == (503, "model_unavailable")

@@ -193,7 +193,8 @@ def test_a_worker_that_dies_before_it_has_queued_the_job_again_loses_nothing(fau
     assert settle(road, delivery) == 1
     services = road.services
     publisher = services.job_detours._publisher
-    look = Reconciler(services.scripts, JobRecord(services.store), publisher, lease_ms=0, grace_ms=-1)
+    record = JobRecord(services.store)
+    look = Reconciler(services.scripts, record, publisher, services.admission, lease_ms=0, grace_ms=-1)
     assert look.run().forgotten == [job.id]
     again = services.scripts.dispatch(lease_ms=60_000, holder="other", places=PLACES)
     assert isinstance(again, Delivery)
