@@ -7,12 +7,12 @@ once, whatever was retried, lost or cancelled before. What was counted is on its
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.orm import Session
 
@@ -43,15 +43,26 @@ def charge(session: Session, usages: Iterable[Usage]) -> None:
         figures = {name: getattr(usage, name) for name in FIGURES}
         sums.setdefault((usage.day, usage.tenant_id, usage.model), Counter()).update(figures)
     connection = session.connection()
-    postgresql = connection.dialect.name == "postgresql"
+    insert = _insert(connection.dialect.name)
     # In one order everywhere: two transactions that add to the same rows wait for each other, never both.
     for day, tenant_id, model in sorted(sums):
         added = {name: sums[day, tenant_id, model][name] for name in FIGURES}
         row = {"day": day, "tenant_id": tenant_id, "model": model, **added}
-        insert = insert_postgresql(UsageRow) if postgresql else insert_sqlite(UsageRow)
         sum_up = {name: getattr(UsageRow, name) + value for name, value in added.items()}
-        statement = insert.values(row).on_conflict_do_update(index_elements=["day", "tenant_id", "model"], set_=sum_up)
-        connection.execute(statement)
+        added_up = insert(UsageRow).values(row)
+        connection.execute(added_up.on_conflict_do_update(index_elements=["day", "tenant_id", "model"], set_=sum_up))
+
+
+def _insert(dialect: str) -> Callable[[type[UsageRow]], Any]:
+    """The `insert` of a dialect, which alone knows ON CONFLICT.
+
+    To import that of PostgreSQL takes a tenth of a process's start: only where it is used.
+    """
+    if dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
+        return insert_postgresql
+    return insert_sqlite
 
 
 def day_of(at_ms: int) -> str:
