@@ -254,6 +254,12 @@ class MemoryServices:
     files: Files
     batches: Batches
     webhooks: Webhooks
+    # What only operators' pages use: they are mounted, and tried with the real ones.
+    purges: Any = None
+    breakers: Any = None
+    limits: Any = None
+    policies: Any = None
+    agreements: Any = None
 
 
 def memory_services(home: Path, **settings: Any) -> MemoryServices:
