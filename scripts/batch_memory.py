@@ -12,6 +12,7 @@ import itertools
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -92,13 +93,15 @@ def measure(lines: int) -> dict[str, Any]:
             time.sleep(LOOK_EVERY_S)
             batch = call.get(f"/v1/batches/{batch['id']}")
         took_s = time.monotonic() - began_s
-        counts = {name: call.count_lines(batch[f"{name}_file_id"]) for name in ("output", "error")}
+        output = sum(1 for _ in call.lines(batch["output_file_id"]))
+        errors = Counter(_error_code(line) for line in call.lines(batch["error_file_id"]))
         after = _peaks(settings.home)
         return {
             "lines": lines,
             "status": batch["status"],
-            "output_lines": counts["output"],
-            "error_lines": counts["error"],
+            "output_lines": output,
+            "error_lines": errors.total(),
+            "errors": dict(errors),
             "file_mib": round(source.stat().st_size / 2**20, 1),
             "upload_s": round(uploaded_s, 1),
             "took_s": round(took_s, 1),
@@ -114,6 +117,12 @@ def _lines(count: int) -> Iterator[str]:
         messages = [{"role": "user", "content": f"What is the capital of country {number}? " + "Think. " * 30}]
         body = {"model": MODEL, "max_tokens": 4, "messages": messages}
         yield json.dumps({"custom_id": f"line-{number}", "method": "POST", "url": CHAT, "body": body}) + "\n"
+
+
+def _error_code(line: bytes) -> str:
+    """Why a line has no answer: its own error's code, or that of what it was answered with."""
+    told = json.loads(line)
+    return str((told["error"] or told["response"]["body"]["error"])["code"])
 
 
 class _Caller:
@@ -140,11 +149,9 @@ class _Caller:
             headers = _length(size, f"multipart/form-data; boundary={BOUNDARY}")
             return json.loads(self._send("POST", "/v1/files", body, headers).read())
 
-    def count_lines(self, file_id: str | None) -> int:
-        if file_id is None:
-            return 0
-        answer = self._send("GET", f"/v1/files/{file_id}/content", None, {})
-        return sum(piece.count(b"\n") for piece in iter(lambda: answer.read(PIECE_BYTES), b""))
+    def lines(self, file_id: str | None) -> Iterator[bytes]:
+        if file_id is not None:
+            yield from self._send("GET", f"/v1/files/{file_id}/content", None, {})
 
     def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=120)

@@ -18,7 +18,7 @@ import redis
 import structlog
 from pydantic_core import from_json
 
-from qosqueue.broker.wire import FRESH_S, Command, Exchange, answer_of, packed_commands, revive
+from qosqueue.broker.wire import FRESH_S, SENT_WHOLE_BYTES, Command, Exchange, answer_of, packed_commands, revive
 
 Kind = Literal["started", "chunk", "done", "failed"]
 
@@ -124,10 +124,18 @@ class ReplyReader:
         try:
             if self._owed:
                 return otherwise(commands)
+            packed = packed_commands(commands)
             try:
                 if monotonic() - self._used_s > FRESH_S:
                     revive(self._connection)
-                self._ask(OWED_BLOCK_MS, commands)
+                self._ask(OWED_BLOCK_MS, packed)
+            except redis.RedisError:
+                self._disconnect()
+                if len(packed) > SENT_WHOLE_BYTES:
+                    raise
+                # It was closed while it was idle: nobody heard of it (as in Wire.exchange).
+                return otherwise(commands)
+            try:
                 return [answer_of(self._connection) for _ in commands]
             except redis.RedisError:
                 self._disconnect()
@@ -177,8 +185,9 @@ class ReplyReader:
 
     def _read(self, at_most_s: float) -> None:
         """Read what there is, or wait for it, and hand it out; the turn is ours."""
+        was_owed = self._owed > 0
         try:
-            if not self._owed:
+            if not was_owed:
                 self._ask(max(1, int(min(at_most_s * 1000, BLOCK_MS))))
             *_, answer = [answer_of(self._connection) for _ in range(self._owed)]
             self._owed, self._used_s = 0, monotonic()
@@ -187,7 +196,9 @@ class ReplyReader:
         except redis.RedisError as error:
             self._disconnect()
             log.warning("replies cannot be read now", error=str(error))
-            self._closed.wait(min(at_most_s, RETRY_S))
+            # An answer that was owed for long may have lost its connection meanwhile: that says nothing about now.
+            if not was_owed:
+                self._closed.wait(min(at_most_s, RETRY_S))
             return
         self._idle = not answer
         for entry_id, fields in _entries(answer):
@@ -195,8 +206,8 @@ class ReplyReader:
             self._untrimmed += 1
             self._hand_out(entry_id, fields)
 
-    def _ask(self, block_ms: int, before: Sequence[Command] = ()) -> None:
-        """Ask for what the stream holds, behind other commands; the turn is ours."""
+    def _ask(self, block_ms: int, before: bytes = b"") -> None:
+        """Ask for what the stream holds, behind what is `before`; the turn is ours."""
         read: list[Command] = [
             ("XREAD", "COUNT", READ_AT_ONCE, "BLOCK", block_ms, "STREAMS", self._key, self._last),
         ]
@@ -204,7 +215,7 @@ class ReplyReader:
             # What was handed out is of no more use: the stream stays as short as its readers are quick.
             read.insert(0, ("XTRIM", self._key, "MINID", _next_id(self._last)))
             self._untrimmed = 0
-        self._connection.send_packed_command([packed_commands([*before, *read])], check_health=False)
+        self._connection.send_packed_command([before + packed_commands(read)], check_health=False)
         self._owed = len(read)
 
     def _disconnect(self) -> None:

@@ -50,7 +50,7 @@ def test_job_from_submit_to_cancel(client: FlaskClient, services: Services) -> N
     assert (job["status"], job["lane"], job["metadata"]) == ("queued", "vip.light", {"k": "v"})
     assert [each["id"] for each in client.get("/v1/jobs", headers=mine).get_json()["data"]] == [job["id"]]
     assert client.get("/v1/jobs", headers=theirs).get_json()["data"] == []
-    error_of(client.get(f"/v1/jobs?before={job['id']}", headers=theirs), 400)
+    error_of(client.get(f"/v1/jobs?before={job['id']}", headers=theirs), 404)
     for foreign in (client.get(place, headers=theirs), client.post(f"{place}/cancel", headers=theirs)):
         assert error_of(foreign, 404)["code"] == "job_not_found"
     assert client.post(f"{place}/cancel", headers=mine).get_json()["status"] == "cancelled"
