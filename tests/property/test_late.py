@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qosqueue.policy import order
@@ -39,6 +39,7 @@ def test_relegated_work_of_a_low_tier_is_not_passed_for_ever_in_a_lane_of_all_ti
     raise AssertionError("it was passed over 2,000 times")
 
 
+@settings(max_examples=30)
 @given(cost=st.integers(1, order.LARGEST_COST_MS))
 def test_no_prediction_switches_the_floor_off_for_the_others(cost: int) -> None:
     queue = with_pool()

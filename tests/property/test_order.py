@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qosqueue.policy import order
@@ -71,6 +71,7 @@ def test_a_promise_that_grows_moves_nothing_back(costs: list[int], before: int, 
             assert queue.messages[tag].in_profile >= in_profile
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 400))
 def test_no_more_than_a_contract_is_ever_in_profile(elapsed_s: int) -> None:
     """Tokens: the share of the pool since the first request, and what may be saved up; the clock may go back."""

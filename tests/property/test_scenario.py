@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qosqueue.policy.profile import DEFAULT_BUDGET_MS
@@ -50,6 +50,7 @@ def test_what_is_always_the_same_is_reached_and_kept(budget_ms: int, seen_ms: in
     assert after(settled, [seen_ms]) == seen_ms
 
 
+@settings(max_examples=30)
 @given(st.permutations([True] * 2 + [False] * 18), st.integers(300, 100_000), st.integers(1, 10))
 def test_settles_between_what_nine_of_ten_take_and_what_the_tenth_takes(
     slow: list[bool], fast_ms: int, factor: int
