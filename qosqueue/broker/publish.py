@@ -70,10 +70,12 @@ class Publisher:
         request: dict[str, Any],
         quotas: Sequence[Quota],
         exchange: Exchange | None = None,
-    ) -> Verdict:
+        *,
+        fence: int | None = None,
+    ) -> Verdict | None:
         """Ask for quotas and queue the request if it is let in, at once; raises as `publish` does.
 
-        `exchange` is that of Scripts.offer.
+        `exchange` and `fence` are those of Scripts.offer; None: the queue knows the request already.
         """
         header = _header(model, tenant, organisation, profile)
         with _reached():
@@ -83,7 +85,7 @@ class Publisher:
                     self._send_stock(request_id, header, request)
                 return verdict
             told = self._submitted(request_id, profile, header, request)
-            return self._scripts.offer(request_id, quotas, exchange=exchange, **told)
+            return self._scripts.offer(request_id, quotas, fence=fence, exchange=exchange, **told)
 
     def _submitted(
         self, request_id: str, profile: Profile, header: dict[str, Any], request: dict[str, Any]

@@ -80,20 +80,22 @@ class Scripts:
         request: str,
         quotas: Sequence[Quota],
         *,
+        fence: int | None = None,
         exchange: Exchange | None = None,
         now_ms: int | None = None,
         **message: Any,
-    ) -> Verdict:
-        """Admit and submit at once: what is not admitted is not queued. `message` is what `submit` takes; `exchange`
-        may send the call along with something else."""
+    ) -> Verdict | None:
+        """Admit and submit at once: what is not admitted is not queued. `message` and `fence` are what `submit` takes;
+        None: it has a fence and its task is known, so nothing was asked. `exchange` may send the call along with
+        something else."""
         admit = admit_arguments(request, quotas)
         submit = [int(value) if isinstance(value, bool) else value for value in map(message.__getitem__, SUBMITTED)]
         # admit has just let it in: submit need not look.
-        command = self.command("offer", len(admit), *admit, *submit, 0, "", now_ms=now_ms)
+        command = self.command("offer", len(admit), *admit, *submit, 0, "" if fence is None else fence, now_ms=now_ms)
         (answer,) = self.run([command], exchange)
         if isinstance(answer, redis.ResponseError):
             raise answer
-        return to_verdict(answer)
+        return None if answer == 0 else to_verdict(answer)
 
     def dispatch(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ from qosqueue.store.records import Tenant
 
 IDLE_S = 0.5
 GONE_AFTER_LOOKS = 4
+# A worker's last word may come just before it settles.
+SETTLED_WITHIN_S = 0.5
+LOOK_AGAIN_S = 0.01
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +113,7 @@ class OnlineCall:
         row: dict[str, Any],
         plan: Plan,
         admitted: Admitted,
-        around: Callable[[Plan], tuple[Plan, Admitted] | None],
+        around: Callable[[Plan, int], tuple[Plan, Admitted] | None],
         replies: Inbox,
         reader: ReplyReader,
         queues: Queues,
@@ -195,7 +199,7 @@ class OnlineCall:
     def _look(self) -> Event:
         """What is known of the request when nothing was heard of it for a while."""
         # Its time to live is for waiting: what has begun is not cut off by it.
-        if self._fence == 0 and now_ms() > self._row["expires_ms"]:
+        if self._row["started_ms"] is None and now_ms() > self._row["expires_ms"]:
             self._ended = True
             return self._fail(JobStatus.EXPIRED, EXPIRED)
         position = self._queues.position_of(self.id)
@@ -254,9 +258,10 @@ class OnlineCall:
                 return Done(**data)
             case "failed":
                 is_of_model = not self._began and trouble_of(data["code"]) is Trouble.MODEL
+                # Unless nobody knows whether the way that was looked for was found.
+                self._over = True
                 if is_of_model and self._went_around():
                     return Detoured(self.model, self.detours)
-                self._over = True
                 failed = self._fail(JobStatus.FAILED, data)
                 if is_of_model and is_deferred(self._plan, Trouble.MODEL):
                     return Failed(data | {"message": would_be_a_job(self._plan, data["message"])}, as_job=True)
@@ -265,17 +270,17 @@ class OnlineCall:
     def _went_around(self) -> bool:
         """Whether the request was queued again in another way, after its model has failed it."""
         try:
-            went = self._around(self._plan)
+            went = self._around(self._plan, self._fence)
         except (BrokerUnavailable, StoreUnavailable) as error:
+            self._over = isinstance(error, StoreUnavailable)
             log.warning("a failed request finds no other way now", request=self.id, error=str(error))
             return False
         if went is None:
             return False
+        self._over = False
         new = went[0].request.changed[len(self._plan.request.changed) :]
         self._plan, self._admitted = went
         self._decided += [*map(_made, new), partial(decisions.admitted, self._admitted, now_ms())]
-        # Its attempts are counted anew: nothing of the last model's is still to come.
-        self._fence = 0
         times = _times(self._row["created_ms"], self._plan)
         self._row = new_row(self.id, self._tenant, self._plan.request, self._plan.profile, **times)
         return True
@@ -323,11 +328,20 @@ class Online:
         request_id, created_ms = request.id, now_ms()
         replies = self._reader.expect(request_id)
 
-        def offer(plan: Plan) -> Admitted | Refusal:
+        def offer(plan: Plan, fence: int | None = None) -> Admitted | Refusal:
             message = wire_message(request_id, plan.request, created_ms, plan.profile, reply=self._reader.address)
-            who = (plan.model.name, tenant.id, tenant.counts_as)
+            told = (plan.model.name, tenant.id, tenant.counts_as, plan.profile, message, plan.quotas)
             exchange = partial(self._reader.exchange, otherwise=self._scripts.wire.exchange)
-            return decided(plan, self._publisher.offer(request_id, *who, plan.profile, message, plan.quotas, exchange))
+            give_up_s = time.monotonic() + SETTLED_WITHIN_S
+            while (verdict := self._publisher.offer(request_id, *told, exchange, fence=fence)) is None:
+                if time.monotonic() > give_up_s:
+                    raise BrokerUnavailable("the message that has failed is still in the queue")
+                threading.Event().wait(LOOK_AGAIN_S)
+            return decided(plan, verdict)
+
+        def around(plan: Plan, fence: int) -> tuple[Plan, Admitted] | None:
+            # The fence goes on: a late word of the model that has failed is not the other one's.
+            return self._detours.around(tenant, plan, Trouble.MODEL, partial(offer, fence=fence), HAS_FAILED)
 
         try:
             went = self._detours.go(tenant, request, offer)
@@ -344,7 +358,7 @@ class Online:
             tenant,
             new_row(request_id, tenant, went[0].request, went[0].profile, **_times(created_ms, went[0])),
             *went,
-            lambda plan: self._detours.around(tenant, plan, Trouble.MODEL, offer, HAS_FAILED),
+            around,
             replies,
             self._reader,
             self._queues,

@@ -105,7 +105,7 @@ def test_the_order_is_told_what_the_message_says(settings: Settings) -> None:
     offered: list[dict[str, Any]] = []
 
     class Recorder:
-        def offer(self, request_id: str, quotas: object, exchange: object, **message: Any) -> Verdict:
+        def offer(self, request_id: str, quotas: object, fence: None, exchange: object, **message: Any) -> Verdict:
             offered.append(message)
             return Verdict(True, 0, ())
 

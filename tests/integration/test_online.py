@@ -11,8 +11,9 @@ from qosqueue.broker.replies import Kind
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.lifecycle import JobStatus
 from qosqueue.policy.reference.message import Delivery, Reaped
-from qosqueue.service.online import Chunk, Done, Failed, OnlineCall, Queued, Started
+from qosqueue.service.online import Chunk, Detoured, Done, Failed, OnlineCall, Queued, Started
 from tests.support.eventually import eventually
+from tests.support.faulty import MakeFaulty
 from tests.support.road import Road
 
 CHUNK = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]}
@@ -24,6 +25,7 @@ DONE = {
     "queued_ms": 1,
     "first_token_ms": 2,
 }
+FAILED = {"status": 500, "code": "engine_failed", "message": "The model failed.", "param": None}
 STARTED = {"worker": "w", "queued_ms": 1}
 
 
@@ -40,8 +42,8 @@ def say(road: Road, call: OnlineCall, fence: int, *words: tuple[Kind, dict[str, 
         writer.write(kind, data)
 
 
-def pick(road: Road, lease_ms: int = 60_000) -> Delivery:
-    found = road.services.scripts.dispatch(lease_ms=lease_ms, holder="test", places=[("vip.light", "sim")])
+def pick(road: Road, lease_ms: int = 60_000, model: str = "sim") -> Delivery:
+    found = road.services.scripts.dispatch(lease_ms=lease_ms, holder="test", places=[("vip.light", model)])
     assert isinstance(found, Delivery)
     return found
 
@@ -140,6 +142,60 @@ def test_what_was_answered_is_withdrawn_from_nobody(modelled: Road) -> None:
     call.close()
     (key,) = modelled.services.redis.keys(f"{modelled.services.scripts.key}:msg:*")
     assert modelled.services.redis.hget(key, "cancel") == b"0"
+
+
+def fails(road: Road, call: OnlineCall) -> tuple[Delivery, Delivery]:
+    """The first attempt loses its lease, the last one says that the model has failed and is not settled yet; both."""
+    first = pick(road, lease_ms=1)
+    eventually(lambda: road.services.scripts.reap(limit=9) != Reaped(), within_s=2)
+    last = pick(road)
+    say(road, call, first.fence, ("started", STARTED))
+    say(road, call, last.fence, ("started", STARTED), ("failed", FAILED))
+    return first, last
+
+
+def test_a_late_word_of_the_model_that_failed_is_not_taken_for_the_fallbacks(faulty: MakeFaulty) -> None:
+    road = faulty()
+    call = road.call()
+    first, last = fails(road, call)
+    assert road.services.scripts.settle(tag=last.tag, fence=last.fence, outcome="void") == 1
+    events = call.events(idle_s=0.05)
+    assert [type(next(events)) for _ in range(3)] == [Started, Started, Detoured]
+    say(road, call, first.fence, ("chunk", CHUNK), ("done", DONE))
+    spare = pick(road, model="spare")
+    assert spare.fence > last.fence
+    say(road, call, spare.fence, ("started", STARTED), ("done", DONE | {"result": {"id": "of spare"}}))
+    *_, done = (event for event in events if not isinstance(event, Queued))
+    assert isinstance(done, Done)
+    assert done.result == {"id": "of spare"}
+    call.close()
+    row = final(road, call)
+    assert (row.model, row.status, row.fence) == ("spare", JobStatus.SUCCEEDED, spare.fence)
+
+
+def test_a_fallback_that_does_not_begin_in_its_time_to_live_is_not_waited_for(faulty: MakeFaulty) -> None:
+    road = faulty()
+    call = road.call(ttl_ms=500)
+    _, last = fails(road, call)
+    road.services.scripts.settle(tag=last.tag, fence=last.fence, outcome="void")
+    *_, end = call.events(idle_s=0.05)
+    call.close()
+    assert isinstance(end, Failed)
+    assert end.error["status"] == 504
+    assert (final(road, call).status, road.depth()) == (JobStatus.EXPIRED, 0)
+
+
+def test_while_its_failed_message_is_still_there_nothing_else_is_queued_and_it_is_taken_back(
+    faulty: MakeFaulty,
+) -> None:
+    road = faulty()
+    call = road.call()
+    _, last = fails(road, call)
+    *_, end = call.events(idle_s=0.05)
+    assert isinstance(end, Failed)
+    assert road.depth() == 0, "the fallback was not asked beside it"
+    call.close()
+    assert road.services.scripts.settle(tag=last.tag, fence=last.fence, outcome="requeue") == 2, "it runs no more"
 
 
 def test_a_request_that_was_not_queued_is_not_waited_for(modelled: Road) -> None:

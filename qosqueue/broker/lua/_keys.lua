@@ -35,6 +35,11 @@ local function q10(number) return math.floor(number / 1024) end
 local function q20(number) return math.floor(number / 1048576) end
 
 local function message_key(tag) return P .. 'msg:' .. tag end
+-- Whether the newest message of a task is still there.
+local function has_message(task)
+  local tag = call('HGET', P .. 'tasks', task)
+  return tag and call('EXISTS', message_key(tag)) == 1
+end
 local function body_key(tag) return P .. 'body:' .. tag end
 -- A name with its length in front: no two pairs of names give the same text, whatever characters they hold.
 local function pair(first, second) return #first .. ':' .. first .. ':' .. second end

@@ -4,8 +4,7 @@
 assert(#ARGV == 2, 'lapse takes 2 arguments')
 local now, lapsed = clock(), {}
 for _, request in ipairs(up_to('holds', now, number_at(2, 1, C.LONGEST_MS))) do
-  local tag = call('HGET', P .. 'tasks', request)
-  if tag and call('EXISTS', message_key(tag)) == 1 then
+  if has_message(request) then
     call('ZADD', P .. 'holds', now + C.HELD_FOR_MS, request)
   else
     end_hold(request, false)

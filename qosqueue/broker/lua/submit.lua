@@ -13,10 +13,7 @@ local predicted, delay, ttl = number_at(11, 0, C.LONGEST_MS), number_at(12, 0, C
 number_at(14, 1, C.LONGEST_MS)
 local fence = number_at(17, 0, C.LONGEST_MS, true)
 if number_at(16, 0, 1) == 1 and not call('ZSCORE', P .. 'holds', ARGV[3]) then return -1 end
-if fence then
-  local known = call('HGET', P .. 'tasks', ARGV[3])
-  if known and call('EXISTS', message_key(known)) == 1 then return 0 end
-end
+if fence and has_message(ARGV[3]) then return 0 end
 -- Its body is there exactly as long as a message is.
 if not call('SET', body_key(tag), ARGV[15], 'NX') then return 0 end
 local tenant, model, arrival = ARGV[6], ARGV[5], now + delay

@@ -7,7 +7,7 @@ Every method is the twin of the script of the same name: same arguments, same re
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from qosqueue.policy import order
 from qosqueue.policy.breaker import Breaker
@@ -70,7 +70,7 @@ class ReferenceQueue:
             _checked(fence=(fence, 0, order.LONGEST_MS))
         if admitted and task not in self.door.holds:
             return -1
-        if tag in self.messages or (fence is not None and self.tasks.get(task, "") in self.messages):
+        if tag in self.messages or (fence is not None and self._has_message(task)):
             return 0
         self.standing.number += 1
         arrival = now + delay_ms
@@ -99,6 +99,18 @@ class ReferenceQueue:
         self.tasks[task] = tag
         self._enter(now, message)
         return 1
+
+    def offer(
+        self, now: int, *, request: str, quotas: Sequence[Quota], fence: int | None = None, **message: Any
+    ) -> Verdict | None:
+        """Admit and submit at once: what is not admitted is not queued. None: it has a fence and its task is known, so
+        nothing was asked."""
+        if fence is not None and self._has_message(message["task"]):
+            return None
+        verdict = self.admit(now, request=request, quotas=quotas)
+        if verdict.admitted:
+            self.submit(now, **message, fence=fence)
+        return verdict
 
     def dispatch(
         self, now: int, *, lease_ms: int, holder: str, places: Sequence[Place], warm: int | None = None
@@ -324,7 +336,7 @@ class ReferenceQueue:
         _checked(limit=(limit, 1, order.LONGEST_MS))
         lapsed = []
         for request in self.door.ends.up_to(now, limit):
-            if self.tasks.get(request, "") in self.messages:
+            if self._has_message(request):
                 self.door.hold_on(request, now + HELD_FOR_MS)
             else:
                 self.door.end(request, was_served=False)
@@ -373,6 +385,9 @@ class ReferenceQueue:
         if message.tenant and message.predicted_ms:
             account = message.tenant, message.model
             self.bias[account] = order.next_bias(self.bias.get(account, order.Q10), message.predicted_ms, actual_ms)
+
+    def _has_message(self, task: str) -> bool:
+        return self.tasks.get(task, "") in self.messages
 
     def _held(self, tag: str, fence: int) -> Message | None:
         message = self.messages.get(tag)
