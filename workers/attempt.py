@@ -37,11 +37,13 @@ STALLED = "stalled"
 
 @dataclass(frozen=True)
 class Ended:
-    """How an attempt ended: whether the engine `served` it, what it `spent` (`tokens`, `gpu_ms`; None: nothing),
-    whether the engine is at `fault`, whether it is to be tried `again`, for nobody has heard anything of it, and why
-    there is no answer, if that `error` is still to be said: another attempt, or another model, may have one."""
+    """How an attempt ended: whether the engine `served` it, to its end or until it was `stopped`, what it `spent`
+    (`tokens`, `gpu_ms`; None: nothing), whether the engine is at `fault`, whether it is to be tried `again`, for nobody
+    has heard anything of it, and why there is no answer, if that `error` is still to be said: another attempt, or
+    another model, may have one."""
 
     served: bool = False
+    stopped: bool = False
     spent: dict[str, int] | None = None
     fault: bool = False
     again: bool = False
@@ -188,17 +190,18 @@ class AttemptRunner:
             log.error("an engine gave no sign of life", request=call.id)
             return _failed(request, was_heard=bool(first_ms))
         tokens = completion.prompt_tokens + completion.completion_tokens
-        ended = Ended(served=True, spent={"tokens": tokens, "gpu_ms": max(0, now_ms() - begun_ms)})
+        spent = {"tokens": tokens, "gpu_ms": max(0, now_ms() - begun_ms)}
         if completion.finish_reason == CANCELLED:
             # Who lost the lease has nothing more to say: the request is in the queue again, or another's.
             if attempt.stopped != LEASE_LOST:
                 sink.cancelled(completion)
-            # What it used until then is charged; the queue knows that it was cancelled, and learns nothing from it.
-            return ended
+            # What it used until then is charged; the queue knows that it was cancelled, and learns nothing from it. Nor
+            # do breakers: an engine that hangs is cancelled by every client that gives up.
+            return Ended(served=True, stopped=True, spent=spent)
         arrived_ms = request["created_ms"]
         first_token_ms = (first_ms[0] if first_ms else now_ms()) - arrived_ms
         sink.done(completion, answer_body(request, call.body, completion), begun_ms - arrived_ms, first_token_ms)
-        return ended
+        return Ended(served=True, spent=spent)
 
 
 def _failed(request: dict[str, Any], *, was_heard: bool) -> Ended:

@@ -149,7 +149,8 @@ class Serving:
         if self._table.release(receipt_of(delivery)) is None:
             self._outbox.flush()  # given back meanwhile: the process ends
             return STALE
-        breakers = self._breakers.names(delivery.model) if ended.served else ()
+        heard = ended.served and not ended.stopped
+        breakers = self._breakers.names(delivery.model) if heard else ()
         how = settle_arguments(delivery.tag, delivery.fence, outcome, ended.spent, breakers)
         settle = self._scripts.command("settle", *how)
         try:

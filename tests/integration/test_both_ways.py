@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+from qosqueue.broker.leases import LEASE_LOST
 from qosqueue.errors import EngineError, StoreUnavailable
 from qosqueue.policy.breaker import State, model_breaker, replica_breaker
 from qosqueue.policy.quota import Kind, Quota
@@ -85,6 +86,23 @@ def test_breakers_open_after_faults_in_a_row(way: Way) -> None:
         eventually(
             lambda: way.scripts.probe()[model_breaker(MODEL)].state in (State.OPEN, State.HALF_OPEN), within_s=WITHIN_S
         )
+
+
+@pytest.mark.parametrize("reason", ["cancelled", LEASE_LOST])
+def test_an_attempt_that_was_stopped_is_charged_and_tells_breakers_nothing(way: Way, reason: str) -> None:
+    """Else clients that give up would close the breaker of an engine that hangs."""
+    way.scripts.observe(names=[model_breaker(MODEL), replica_breaker("w", MODEL)], served=False)
+    before = way.scripts.probe()
+    assert len(before) == 2
+    assert way.scripts.admit(request="a", quotas=[Quota(TENANT, Kind.DAY_TOKENS, 1_000, 50)]).admitted
+    way.world.request("a", gated=True)
+    with way.world.working(lane=way.lane):
+        way.world.has_run("a")
+        assert way.scripts.withdraw(task="a") == 2
+        way.world.runner.stop("a", reason)
+        eventually(way.world.empty, within_s=WITHIN_S)
+    assert way.used(Kind.DAY_TOKENS) == 2
+    assert way.scripts.probe() == before
 
 
 def test_an_outcome_that_cannot_be_written_down_is_no_attempt(way: Way) -> None:

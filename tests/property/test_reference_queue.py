@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from qosqueue.policy import order
+from qosqueue.policy.breaker import model_breaker
 from qosqueue.policy.reference.limits import lane_limit, model_limit, names_of, place_limit, tenant_limit, tier_limit
 from qosqueue.policy.reference.message import Delivery, Message, Nothing, Place, Reaped, Stand, State
 from qosqueue.policy.reference.queue import ReferenceQueue
@@ -364,6 +365,22 @@ def test_a_lost_lease_renews_nothing() -> None:
     assert queue.renew(NOW + LEASE_MS, lease_ms=LEASE_MS, leases=leases) == [0, 1, 0]
     assert queue.settle(0, tag="t", fence=first.fence, outcome="done") == 0
     assert queue.settle(0, tag="t", fence=second.fence, outcome="done") == 1
+
+
+def test_breakers_hear_of_a_service_once_and_only_from_the_attempt_that_ends_it() -> None:
+    queue, name = ReferenceQueue(), model_breaker("m")
+    submit(queue, NOW, "a")
+    queue.observe(NOW, names=[name], served=False)
+    before = queue.probe(NOW)
+    late = pick(queue, NOW)
+    queue.reap(NOW + LEASE_MS, limit=9)
+    last = pick(queue, NOW + LEASE_MS)
+    assert late is not None
+    assert last is not None
+    assert queue.settle(NOW + LEASE_MS, tag="a", fence=late.fence, outcome="done", breakers=[name]) == 0
+    assert queue.probe(NOW) == before
+    assert queue.settle(NOW + LEASE_MS, tag="a", fence=last.fence, outcome="done", breakers=[name]) == 1
+    assert queue.probe(NOW)[name].score == before[name].score - 1
 
 
 def test_wrong_figures_are_refused_before_anything_is_changed() -> None:

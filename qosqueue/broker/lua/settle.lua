@@ -1,7 +1,7 @@
 -- settle: end one attempt.
 -- KEYS 1 group. ARGV 1 now, 2 tag, 3 fence, 4 outcome: done | void | requeue | retry | dead, 5 tokens and 6 ms of slots that a done
 --      one has used ('' and '': not known, what was estimated stays charged), then breakers to be told that a done one was
---      served, whoever owns the message.
+--      served.
 -- Result: 0 (stale: another attempt owns it, or it is gone), 1 (settled as asked), 2 (was to be requeued, retried or
 --         kept as dead, or not served, but its tenant had cancelled it: gone), 3 (was to be retried, but this was its last attempt: it
 --         still runs, for its holder has to say so and end it).
@@ -16,12 +16,12 @@ assert(known, 'settle takes the outcome done, void, requeue, retry or dead')
 local tokens, gpu_ms = number_at(5, 0, C.LARGEST_AMOUNT, true), number_at(6, 0, C.LARGEST_AMOUNT, true)
 assert((tokens == nil) == (gpu_ms == nil), 'settle takes both uses or none')
 local now = clock()
+local message = load_message(ARGV[2])
+if not message or message.state ~= 'leased' or message.fence ~= tonumber(ARGV[3]) then return 0 end
 -- One look where every breaker is closed and sound.
 if outcome == 'done' and ARGV[7] and call('EXISTS', P .. 'breakers') == 1 then
   for index = 7, #ARGV do note_outcome(now, ARGV[index], true) end
 end
-local message = load_message(ARGV[2])
-if not message or message.state ~= 'leased' or message.fence ~= tonumber(ARGV[3]) then return 0 end
 if outcome == 'retry' and message.cancel == 0 and message.attempts >= message.max_attempts then return 3 end
 end_lease(now, message)
 if (outcome == 'requeue' or outcome == 'retry') and message.cancel == 0 then

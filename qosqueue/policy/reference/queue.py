@@ -172,11 +172,11 @@ class ReferenceQueue:
         _check_spent(spent)
         if outcome not in get_args(Outcome):
             raise ValueError(f"outcome: one of {', '.join(get_args(Outcome))} expected, got {outcome!r}")
-        if outcome == "done":
-            self.breakers.observe(now, breakers, served=True)
         message = self._held(tag, fence)
         if message is None:
             return 0
+        if outcome == "done":
+            self.breakers.observe(now, breakers, served=True)
         if outcome == "retry" and not message.cancel and message.attempts >= message.max_attempts:
             return 3
         self._leave_lease(now, message)
