@@ -104,12 +104,17 @@ def fits(quota: Quota, used: int) -> bool:
     return used + scaled(quota.kind, quota.amount) <= scaled(quota.kind, quota.most)
 
 
+def is_lasting(kind: Kind) -> bool:
+    """Whether it counts for longer than the minute of the door, and is no breaker's word."""
+    return kind is not Kind.BREAKER and kind not in MINUTE
+
+
 def counted_again(quotas: Iterable[Quota]) -> list[Quota]:
     """What a request takes that was let in once and comes back into the queue without passing the door.
 
     It is refused by none of them, full or not: accepted work is not lost. A minute's quota was paid at the door.
     """
-    lasting = (quota for quota in quotas if quota.kind is not Kind.BREAKER and quota.kind not in MINUTE)
+    lasting = (quota for quota in quotas if is_lasting(quota.kind))
     return [replace(quota, most=LARGEST_AMOUNT) for quota in lasting]
 
 

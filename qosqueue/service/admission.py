@@ -14,8 +14,9 @@ from qosqueue.broker.scripts import Scripts, admit_arguments, waits_key
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.agreement import Agreed, Agreement, Bound
 from qosqueue.policy.asked import Asked, asked_of_model, asked_of_tenant, asked_of_tier, rates_of, refusal_of
+from qosqueue.policy.breaker import SOUND, State, model_breaker
 from qosqueue.policy.profile import Facts, Profile, make_profile
-from qosqueue.policy.quota import Quota, Verdict, counted_again
+from qosqueue.policy.quota import Quota, Verdict, counted_again, is_lasting
 from qosqueue.policy.refusal import LONGEST_RETRY_S, Refusal
 from qosqueue.policy.road import is_tried_again
 from qosqueue.policy.terms import TIERS, OnLate, TaskType, lane_name
@@ -43,11 +44,18 @@ class Plan:
     profile: Profile
     asked: tuple[Asked, ...]
     agreed: Agreed
+    was_let_in: bool = False
 
     @property
     def quotas(self) -> list[Quota]:
-        """What the broker is asked for."""
-        return [each.quota for each in self.asked]
+        """What the broker is asked for; of one that was let in before, what refuses nothing."""
+        quotas = [each.quota for each in self.asked]
+        return counted_again(quotas) if self.was_let_in else quotas
+
+    @property
+    def counted_again(self) -> Plan:
+        """The plan of a request that was let in once: no quota refuses it, however full (policy/quota.py)."""
+        return replace(self, was_let_in=True, asked=tuple(each for each in self.asked if is_lasting(each.quota.kind)))
 
 
 class Admission:
@@ -97,6 +105,14 @@ class Admission:
         except redis.RedisError as error:
             raise BrokerUnavailable(f"quotas cannot be counted: {error}") from error
         return decided(plan, verdict)
+
+    def is_in_service(self, model: str) -> bool:
+        """Whether a model's breaker is not open. Raises BrokerUnavailable."""
+        try:
+            breaker = self._scripts.probe().get(model_breaker(model), SOUND)
+        except redis.RedisError as error:
+            raise BrokerUnavailable(f"breakers cannot be looked at: {error}") from error
+        return breaker.state is not State.OPEN
 
     def release(self, request_id: str) -> None:
         """Give back what a request took that will not be queued; with the broker away it lapses by itself."""

@@ -12,7 +12,7 @@ from qosqueue.policy.terms import RoadStep, TaskType
 from qosqueue.service import decided
 from qosqueue.service.admission import Admission, Plan
 from qosqueue.service.requests import Admitted, JobRequest
-from qosqueue.service.troubles import WHY, is_deferred, trouble_in, would_be_a_job
+from qosqueue.service.troubles import HAS_FAILED, WHY, is_deferred, trouble_in, would_be_a_job
 from qosqueue.store.records import Tenant
 
 MOST_DETOURS = 4
@@ -52,9 +52,22 @@ class Detours:
                 return went
         return None
 
-    def leads_on(self, tenant: Tenant, plan: Plan, trouble: Trouble) -> bool:
-        """Whether the road has anything to offer in place of a plan that met that trouble."""
-        return any(True for _ in self._others(tenant, plan, steps(plan.agreed.road, trouble), ""))
+    def other_model(self, tenant: Tenant, plan: Plan) -> Plan | None:
+        """How a request goes on that was let in and that its model has failed: on the first model of its road that is
+        there and in service. Changes nothing."""
+        for other in self._others(tenant, plan, steps(plan.agreed.road, Trouble.MODEL), HAS_FAILED):
+            if self._admission.is_in_service(other.model.name):
+                return other
+        return None
+
+    def go_on(self, tenant: Tenant, plan: Plan, other: Plan, offer: Offer) -> tuple[Plan, Admitted] | None:
+        """What is let in in place of a plan that its model has failed: what has room on its road, else that other one,
+        without regard to room. None: `offer` took none."""
+        went = self.around(tenant, plan, Trouble.MODEL, offer, HAS_FAILED)
+        if went is not None:
+            return went
+        admitted = offer(counted := other.counted_again)
+        return None if isinstance(admitted, Refusal) else (counted, admitted)
 
     def _try(self, tenant: Tenant, plan: Plan, offer: Offer) -> tuple[Plan, Admitted] | Refusal:
         ready = self._admission.in_time(tenant, plan)

@@ -1,7 +1,9 @@
 """How does a job get its answer that its model has failed for good? As the road of its tenant's policy says.
 
 It keeps its id, its time to live and its webhook, and is queued once more: its fence goes on, its row names the model
-that is to answer. What it held of quotas went with the message that has failed, and it asks for all of them anew.
+that is to answer. What it held of quotas went with the message that has failed, and is counted anew: where there is no
+room it is let in as well, for accepted work is never lost. Only a model out of service is no way, and that is seen
+before the message goes.
 """
 
 from __future__ import annotations
@@ -14,14 +16,12 @@ from qosqueue.broker.publish import Publisher
 from qosqueue.errors import NotFound
 from qosqueue.policy.lifecycle import JobEvent, JobStatus
 from qosqueue.policy.refusal import Refusal
-from qosqueue.policy.road import Trouble
 from qosqueue.policy.terms import ServiceTier
 from qosqueue.service import decided
 from qosqueue.service.accounts import Accounts
 from qosqueue.service.admission import Admission, Plan
 from qosqueue.service.detours import OUTPUT_FIELDS, Detours
 from qosqueue.service.requests import JobRequest, new_row, wire_message
-from qosqueue.service.troubles import HAS_FAILED
 from qosqueue.store.clock import now_ms
 from qosqueue.store.job_record import JobRecord
 from qosqueue.store.records import Job, Tenant
@@ -37,12 +37,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class OtherWay:
-    """A job that its model has failed, in the attempt of that fence, and the plan that it ran by."""
+    """A job that its model has failed, in the attempt of that fence, the plan that it ran by and an `other` one."""
 
     job: Job
     fence: int
     tenant: Tenant
     plan: Plan
+    other: Plan
 
 
 class JobDetours:
@@ -65,20 +66,19 @@ class JobDetours:
         except NotFound:
             return None
         plan = self._admission.plan(tenant, _request_of(job))
-        if isinstance(plan, Refusal) or not self._detours.leads_on(tenant, plan, Trouble.MODEL):
+        other = None if isinstance(plan, Refusal) else self._detours.other_model(tenant, plan)
+        if isinstance(plan, Refusal) or other is None:
             return None
-        return OtherWay(job, fence, tenant, plan)
+        return OtherWay(job, fence, tenant, plan, other)
 
     def go(self, way: OtherWay) -> bool:
-        """Queue the job again in another way, once the message that has failed is gone; False: none was let in, and
-        the job is as it was.
+        """Queue the job again in another way, once the message that has failed is gone; False: the broker let none in,
+        and the job is as it was.
 
         Where another process was first (its tenant took it back, its lease was lost) nothing is to be done any more.
         """
         job, tenant = way.job, way.tenant
-        went = self._detours.around(
-            tenant, way.plan, Trouble.MODEL, lambda plan: self._admission.admit(plan, job.id), HAS_FAILED
-        )
+        went = self._detours.go_on(tenant, way.plan, way.other, lambda plan: self._admission.admit(plan, job.id))
         if went is None:
             return False
         plan, admitted = went

@@ -33,7 +33,7 @@ from qosqueue.service.failures import EXPIRED, WORKER_LOST
 from qosqueue.service.finished import FinishedRequests
 from qosqueue.service.queues import Queues
 from qosqueue.service.requests import Admitted, JobRequest, new_row, wire_message
-from qosqueue.service.troubles import HAS_FAILED, is_deferred, would_be_a_job
+from qosqueue.service.troubles import is_deferred, would_be_a_job
 from qosqueue.service.withdrawals import Withdrawals
 from qosqueue.store.clock import now_ms
 from qosqueue.store.decisions import Decision
@@ -341,7 +341,8 @@ class Online:
 
         def around(plan: Plan, fence: int) -> tuple[Plan, Admitted] | None:
             # The fence goes on: a late word of the model that has failed is not the other one's.
-            return self._detours.around(tenant, plan, Trouble.MODEL, partial(offer, fence=fence), HAS_FAILED)
+            other = self._detours.other_model(tenant, plan)
+            return None if other is None else self._detours.go_on(tenant, plan, other, partial(offer, fence=fence))
 
         try:
             went = self._detours.go(tenant, request, offer)

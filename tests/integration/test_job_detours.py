@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from qosqueue.policy.batch import BatchStatus
+from qosqueue.policy.breaker import model_breaker
 from qosqueue.policy.lifecycle import JobStatus
 from qosqueue.policy.reference.message import Delivery
 from qosqueue.policy.refusal import Refusal
@@ -220,14 +221,40 @@ def test_a_fallback_without_room_for_so_many_tokens_gives_a_shorter_answer(fault
     assert kinds(road, job)[-3:] == [DecisionKind.FELL_BACK, DecisionKind.DEGRADED, DecisionKind.ADMITTED]
 
 
-def test_where_nothing_on_the_road_has_room_the_job_is_as_it_was(faulty: MakeFaulty) -> None:
+@pytest.mark.parametrize("full", [{"tokens_per_minute": 1}, {"max_in_flight": 0}, {"max_queued": 0}])
+def test_where_nothing_on_the_road_has_room_the_job_is_let_in_all_the_same(
+    faulty: MakeFaulty, full: dict[str, int]
+) -> None:
     road = faulty()
-    limited(road, tokens_per_minute=1)
+    limited(road, **full)
     way, delivery = failing(road, (RoadStep.FALLBACK, RoadStep.DEGRADE))
     assert settle(road, delivery) == 1
-    assert not road.services.job_detours.go(way)
-    assert (road.job(way.job).status, road.depth(), holds(road)) == (JobStatus.RUNNING, 0, 0)
-    assert road.services.attempts.fail(way.job.id, delivery.fence, {"code": "engine_failed"})
+    assert road.services.job_detours.go(way)
+    job = road.job(way.job)
+    assert (job.status, job.model, road.depth(), holds(road)) == (JobStatus.QUEUED, "spare", 1, 1)
+    assert job.details["detours"] == ["fallback;from=sim"]
+
+
+def test_who_takes_the_place_of_a_job_that_fell_back_does_not_end_it(faulty: MakeFaulty) -> None:
+    road = faulty()
+    road.tenant = road.services.accounts.update_tenant("acme", actor="test", max_in_flight=1, max_queued=1)
+    job, way, delivery = waiting(road)
+    assert settle(road, delivery) == 1
+    road.submit()
+    assert road.services.job_detours.go(way)
+    assert (road.job(job).status, road.job(job).model, road.depth()) == (JobStatus.QUEUED, "spare", 2)
+    counted: Any = road.services.redis.get(f"{road.services.scripts.key}:used:flight:t:{road.tenant.id}")
+    assert counted.split(b":")[0] == b"2", "it counts, and new requests wait for the room"
+    assert isinstance(road.services.jobs.submit(road.tenant, road.request()), Refusal)
+
+
+def test_a_fallback_out_of_service_is_no_way_and_that_is_seen_before_the_message_goes(faulty: MakeFaulty) -> None:
+    road = faulty()
+    job, _, delivery = waiting(road)
+    road.services.scripts.trip(name=model_breaker("spare"), for_ms=0)
+    assert road.services.job_detours.find(job.id, delivery.fence) is None
+    road.services.scripts.trip(name=model_breaker("spare"), for_ms=None)
+    assert road.services.job_detours.find(job.id, delivery.fence) is not None
 
 
 def limited(road: Road, **limits: int) -> None:

@@ -11,6 +11,7 @@ from qosqueue.broker.replies import Kind
 from qosqueue.errors import BrokerUnavailable
 from qosqueue.policy.lifecycle import JobStatus
 from qosqueue.policy.reference.message import Delivery, Reaped
+from qosqueue.policy.refusal import Refusal
 from qosqueue.service.online import Chunk, Detoured, Done, Failed, OnlineCall, Queued, Started
 from tests.support.eventually import eventually
 from tests.support.faulty import MakeFaulty
@@ -183,6 +184,20 @@ def test_a_fallback_that_does_not_begin_in_its_time_to_live_is_not_waited_for(fa
     assert isinstance(end, Failed)
     assert end.error["status"] == 504
     assert (final(road, call).status, road.depth()) == (JobStatus.EXPIRED, 0)
+
+
+def test_a_request_that_was_let_in_once_falls_back_although_another_has_taken_its_place(faulty: MakeFaulty) -> None:
+    road = faulty()
+    road.tenant = road.services.accounts.update_tenant("acme", actor="test", max_in_flight=1, max_queued=1)
+    call = road.call()
+    _, last = fails(road, call)
+    road.services.scripts.settle(tag=last.tag, fence=last.fence, outcome="void")
+    road.submit()
+    assert isinstance(road.services.online.start(road.tenant, road.request()), Refusal)
+    events = call.events(idle_s=0.05)
+    assert [type(next(events)) for _ in range(3)] == [Started, Started, Detoured]
+    assert pick(road, model="spare").task == call.id
+    call.close()
 
 
 def test_while_its_failed_message_is_still_there_nothing_else_is_queued_and_it_is_taken_back(
