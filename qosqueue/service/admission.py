@@ -85,7 +85,7 @@ class Admission:
         """The plan; where its tenant wants to hear of lateness, and the request would start too late, one with a target
         that can be met, or why not. Raises BrokerUnavailable, StoreUnavailable."""
         on_late = plan.agreed.on_late
-        if on_late is None:
+        if on_late is None or plan.request.may_be_late:
             return plan
         outlook = self._lateness.outlook(plan.model.name, plan.profile)
         if not outlook.is_late:

@@ -48,6 +48,8 @@ class JobRequest:
     may_defer: bool = False
     # Whether it is let in although its model is out of service: it waits until that is back.
     waits_for_model: bool = False
+    # Whether it is let in however late it would start.
+    may_be_late: bool = False
     service_tier: ServiceTier = ServiceTier.DEFAULT
     traceparent: str | None = None
     # Whether a synchronous answer can be asked for again: then its row is written before its last word is said.

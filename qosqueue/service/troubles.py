@@ -45,7 +45,8 @@ def would_be_a_job(plan: Plan, message: str) -> str:
 
 
 def deferred(request: JobRequest, refusal: Refusal, *, has_run: bool) -> JobRequest:
-    """A synchronous request as the job that it becomes: its answer may begin later, and it waits for its model.
+    """A synchronous request as the job that it becomes: its answer may begin later (it has a job's budget,
+    and nobody asks at the door whether it would be late), and it waits for its model.
 
     One that was refused at the door keeps its id; one that `has_run` is on record under it, and gets another.
     """
@@ -55,10 +56,12 @@ def deferred(request: JobRequest, refusal: Refusal, *, has_run: bool) -> JobRequ
     job = replace(
         request,
         task_type=TaskType.ASYNC,
+        latency_budget_ms=None,
         ttl_ms=None,
         stream=False,
         recorded_at_once=False,
         waits_for_model=True,
+        may_be_late=True,
         detours=(*request.detours, "defer"),
         changed=(*request.changed, decided.degraded("a job", HAS_FAILED if has_run else WHY[trouble])),
     )

@@ -12,8 +12,9 @@ from flask.testing import FlaskClient
 
 from qosqueue.policy.breaker import model_breaker
 from qosqueue.policy.lifecycle import JobStatus
+from qosqueue.policy.profile import DEFAULT_BUDGET_MS, TTL_MS
 from qosqueue.policy.refusal import Refusal
-from qosqueue.policy.terms import RoadStep, TaskType
+from qosqueue.policy.terms import RoadStep, TaskType, Tier
 from qosqueue.service.answers import RESPONSES
 from qosqueue_web.app import create_app
 from tests.support.eventually import eventually
@@ -66,6 +67,28 @@ def test_what_its_model_has_failed_is_tried_again_as_a_job(faulty: MakeFaulty) -
     both = eventually(lambda: len(found := road.services.jobs.list(None, 9)) == 2 and found, within_s=5)
     assert {job.status for job in both} == {JobStatus.SUCCEEDED, JobStatus.FAILED}
     assert [each.requests for each in road.services.usage.list()] == [1]
+
+
+def test_what_would_start_too_late_becomes_a_job_with_a_budget_of_its_own(faulty: MakeFaulty) -> None:
+    road = faulty(fallback=None)
+    client, headers = asker(road, on_late="defer")
+    road.services.watchdog.age()
+    pool = {"slots": 1, "mean_ms": 60_000, "size_q10": 1_024}
+    road.services.redis.hset(f"{road.services.scripts.key}:pool:sim", mapping=pool)
+    other = road.services.accounts.create_tenant("other", Tier.VIP, actor="test")
+    waiting = [call(road, other) for _ in range(20)]
+    body = BODY | {"latency_budget_ms": 400}
+    refused = error_of(client.post("/v1/chat/completions", json=body, headers=headers), 429)
+    assert refused["code"] == "resource_unavailable"
+
+    taken = client.post("/v1/chat/completions", json=body, headers=headers | {"Prefer": "respond-async"})
+    assert taken.status_code == 202, taken.text
+    job = road.services.jobs.get(road.tenant.id, taken.get_json()["id"])
+    default_ms = DEFAULT_BUDGET_MS[TaskType.ASYNC][Tier.VIP]
+    assert (job.latency_budget_ms, job.expires_ms - job.created_ms) == (default_ms, TTL_MS[TaskType.ASYNC])
+    assert job.details["detours"] == ["defer"]
+    for each in waiting:
+        each.close()
 
 
 def test_the_order_of_the_road_decides_between_a_job_and_the_fallback(faulty: MakeFaulty) -> None:
