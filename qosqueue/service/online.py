@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -113,7 +113,7 @@ class OnlineCall:
         row: dict[str, Any],
         plan: Plan,
         admitted: Admitted,
-        around: Callable[[Plan, int], tuple[Plan, Admitted] | None],
+        around: Callable[[Plan, int, bool], tuple[Plan, Admitted] | None],
         replies: Inbox,
         reader: ReplyReader,
         queues: Queues,
@@ -140,6 +140,7 @@ class OnlineCall:
         self._withdrawals = withdrawals
         self._fence = 0
         self._began = False
+        self._may_defer = plan.request.may_defer
         self._ready: deque[Event] = deque()
         self._ended = False
         self._looks_without_trace = 0
@@ -166,6 +167,10 @@ class OnlineCall:
     def detours(self) -> tuple[str, ...]:
         """What was changed of what its tenant had asked for."""
         return self._plan.request.detours
+
+    def stays_a_stream(self) -> None:
+        """Its client has the head of a stream: it cannot become a job any more, so nothing is kept back for that."""
+        self._may_defer = False
 
     def events(self, idle_s: float = IDLE_S) -> Iterator[Event]:
         """What happens, until Done or Failed. While nothing does, a Queued or None-position Queued each `idle_s`."""
@@ -270,7 +275,7 @@ class OnlineCall:
     def _went_around(self) -> bool:
         """Whether the request was queued again in another way, after its model has failed it."""
         try:
-            went = self._around(self._plan, self._fence)
+            went = self._around(self._plan, self._fence, self._may_defer)
         except (BrokerUnavailable, StoreUnavailable) as error:
             self._over = isinstance(error, StoreUnavailable)
             log.warning("a failed request finds no other way now", request=self.id, error=str(error))
@@ -339,7 +344,8 @@ class Online:
                 threading.Event().wait(LOOK_AGAIN_S)
             return decided(plan, verdict)
 
-        def around(plan: Plan, fence: int) -> tuple[Plan, Admitted] | None:
+        def around(plan: Plan, fence: int, may_defer: bool) -> tuple[Plan, Admitted] | None:
+            plan = replace(plan, request=replace(plan.request, may_defer=may_defer))
             # The fence goes on: a late word of the model that has failed is not the other one's.
             other = self._detours.other_model(tenant, plan)
             return None if other is None else self._detours.go_on(tenant, plan, other, partial(offer, fence=fence))

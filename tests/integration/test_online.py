@@ -200,6 +200,24 @@ def test_a_request_that_was_let_in_once_falls_back_although_another_has_taken_it
     call.close()
 
 
+@pytest.mark.parametrize("has_its_head", [False, True])
+def test_a_stream_that_can_become_no_job_any_more_has_the_fallback_behind_that(
+    faulty: MakeFaulty, has_its_head: bool
+) -> None:
+    road = faulty()
+    road.tenant = road.services.accounts.update_tenant("acme", actor="test", road=["defer", "fallback"])
+    call = road.call(may_defer=True)
+    if has_its_head:
+        call.stays_a_stream()
+    _, last = fails(road, call)
+    road.services.scripts.settle(tag=last.tag, fence=last.fence, outcome="void")
+    events = call.events(idle_s=0.05)
+    *_, end = [next(events) for _ in range(3)]
+    assert isinstance(end, Detoured if has_its_head else Failed)
+    assert isinstance(end, Detoured) or end.as_job
+    call.close()
+
+
 def test_while_its_failed_message_is_still_there_nothing_else_is_queued_and_it_is_taken_back(
     faulty: MakeFaulty,
 ) -> None:

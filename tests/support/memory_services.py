@@ -179,6 +179,9 @@ class ScriptedCall:
             if not isinstance(step, threading.Event):
                 yield step
 
+    def stays_a_stream(self) -> None:
+        """Its script says what comes."""
+
     def batches(self, idle_s: float = 0.05) -> Iterator[list[Event]]:
         for event in self.events(idle_s):
             yield [event]

@@ -174,6 +174,7 @@ def _streamed(
         head += batch
         if began or isinstance(head[-1], Done) or watch.elapsed_s() >= decide_at:
             break
+    call.stays_a_stream()
     # What was answered whole has nothing more to tell.
     tail = iter(()) if isinstance(head[-1], Done | Failed) else _while_present(call.batches(), environ)
     look = frame(call)
