@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -126,4 +126,13 @@ class FinishedRequests:
 
 
 def _ended(row: dict[str, Any], decided: Sequence[MakeDecision]) -> Ended:
-    return Ended(row, [make() for make in decided])
+    return Ended(row, list(_made(row["id"], decided)))
+
+
+def _made(request_id: str, decided: Sequence[MakeDecision]) -> Iterator[Decision]:
+    for make in decided:
+        try:
+            yield make()
+        except Exception:
+            # It may tell what a worker of another version wrote, in any shape: the request is recorded without it.
+            log.exception("a decision is not recorded: it cannot be put into words", request=request_id)
