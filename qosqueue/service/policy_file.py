@@ -34,16 +34,16 @@ TENANT_KEYS = tuple(name for name in tenant_fields.CHANGEABLE if name != "name")
 MODEL_KEYS = ("engine", *catalog.CHANGEABLE)
 OVERRIDE_KEYS = (*ABOUT, *tenant_fields.OVERRIDABLE)
 BOUNDS = ("lower_ms", "upper_ms")
+# Engine options may nest; what nests much deeper has no meaning here, and cannot be written down.
+MOST_LEVELS = 32
+SHALLOW = f"tables and lists in at most {MOST_LEVELS} levels"
 # What only the record knows of an entry.
 NOT_IN_FILES = ("id", "source", "weight_basis")
 
 
 def parse(text: str) -> Document:
     """The document of a file; raises InvalidPolicy with everything that is wrong with it."""
-    try:
-        given = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidPolicy([InvalidField("policy.toml", f"TOML ({error})", None)]) from error
+    given = _loaded(text)
     reading = _Reading()
     for key in given.keys() - set(SECTIONS):
         reading.refuse(key, one_of(SECTIONS), key)
@@ -58,6 +58,30 @@ def parse(text: str) -> Document:
     if reading.faults:
         raise InvalidPolicy(reading.faults)
     return document
+
+
+def _loaded(text: str) -> dict[str, Any]:
+    """What the text holds, before its keys are looked at; whatever it holds can be shown and written."""
+    try:
+        given = tomllib.loads(text)
+    except RecursionError as error:
+        raise _unreadable(SHALLOW) from error
+    except ValueError as error:
+        # Of TOML, or of Python: it reads no number of so many digits.
+        raise _unreadable(f"TOML ({str(error).partition(';')[0]})") from error
+    level: list[Any] = [given]
+    for _ in range(MOST_LEVELS):
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+        if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in level):
+            raise _unreadable("whole numbers of at most 64 bits")
+        level = [value for value in level if isinstance(value, dict | list)]
+    if level:
+        raise _unreadable(SHALLOW)
+    return given
+
+
+def _unreadable(expected: str) -> InvalidPolicy:
+    return InvalidPolicy([InvalidField("policy.toml", expected, None)])
 
 
 def written(document: Document) -> str:

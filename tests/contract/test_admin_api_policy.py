@@ -216,3 +216,12 @@ def test_a_lane_is_purged_a_bounded_number_at_a_time(
         assert seen["error"]["by"] == "user:the-operator"
     refused = client.post(f"{BASE}/queues/system/purge", headers=operator, json={})
     assert problem_of(refused, 400, "invalid_value")["field"] == "lane"
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 50_000, "a = " + "9" * 5_000, "schema = 0x" + "f" * 5_000])
+def test_a_file_that_cannot_be_read_is_refused(client: FlaskClient, admin: Headers, text: str) -> None:
+    checked = client.post(f"{BASE}/policy/validate", headers=admin, json={"toml": text})
+    assert (checked.status_code, checked.get_json()["valid"]) == (200, False)
+    assert [fault["key"] for fault in checked.get_json()["faults"]] == ["policy.toml"]
+    applied = client.put(f"{BASE}/policy", headers=admin, json={"toml": text})
+    assert problem_of(applied, 400, "invalid_value")["field"] == "policy.toml"

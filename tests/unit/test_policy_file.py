@@ -105,3 +105,21 @@ def test_all_faults_are_told_at_once() -> None:
     assert [fault.field for fault in refused.value.faults] == [
         "tenants.a.tier", "tenants.a.max_queued", "models.m.x", "models.m.context_tokens", "models.m.memory_bytes",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a = " + "[" * 50_000, "tables and lists in at most 32 levels"),
+        ("a = " + "{b=" * 50_000, "tables and lists in at most 32 levels"),
+        ("a = " + "[" * 40 + "]" * 40, "tables and lists in at most 32 levels"),
+        ("[models.m]\noptions" + ".a" * 2_000 + " = 1", "tables and lists in at most 32 levels"),
+        ("a = " + "9" * 5_000, r"TOML \(Exceeds the limit \(4300 digits\)"),
+        ("schema = 0x" + "f" * 5_000, "whole numbers of at most 64 bits"),
+        ("[[overrides]]\nmodel = 'm'\nroad = [-9223372036854775809]", "whole numbers of at most 64 bits"),
+    ],
+)
+def test_what_is_too_deep_or_too_large_to_be_read_is_refused(text: str, expected: str) -> None:
+    with pytest.raises(InvalidPolicy, match=rf"^policy\.toml: expected {expected}") as refused:
+        parse(text)
+    assert len(str(refused.value)) < 500
