@@ -167,7 +167,7 @@ def build(settings: Settings) -> Services:
         attempts=attempts,
         job_detours=JobDetours(admission, accounts, record, publisher),
         limits=Limits(scripts, store, shares),
-        breakers=Breakers(scripts, store, catalog),
+        breakers=Breakers(scripts, store, catalog, replicas),
         dead_letters=DeadLetters(scripts, record, store, admission),
         purges=Purges(scripts, record, store),
         reranks=Reranks(scripts, record, store),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import redis
 
+from qosqueue.broker.replicas import Replicas
 from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import BrokerUnavailable, InvalidField, NotFound
-from qosqueue.policy.breaker import SOUND, Breaker, model_breaker
+from qosqueue.policy.breaker import SOUND, Breaker, model_breaker, replica_breaker
 from qosqueue.policy.order import LONGEST_MS
 from qosqueue.service import audit
 from qosqueue.service.catalog import Catalog
@@ -16,6 +18,9 @@ from qosqueue.service.fields import checked_whole
 from qosqueue.store.session import Store
 
 LONGEST_S = 30 * 86_400
+NAMES = "m:MODEL or r:LENGTH OF WORKER:WORKER:MODEL"
+# A length of four digits is no name's; one of thousands could not even be read.
+OF_REPLICA = re.compile(r"r:([0-9]{1,3}):(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,11 @@ class Breakers:
     All methods raise BrokerUnavailable and StoreUnavailable.
     """
 
-    def __init__(self, scripts: Scripts, store: Store, catalog: Catalog) -> None:
+    def __init__(self, scripts: Scripts, store: Store, catalog: Catalog, replicas: Replicas) -> None:
         self._scripts = scripts
         self._store = store
         self._catalog = catalog
+        self._replicas = replicas
 
     def list(self) -> list[BreakerView]:
         """Those of all models, and of the replicas that are not closed and sound, by name."""
@@ -64,12 +70,8 @@ class Breakers:
 
     def _change(self, action: str, name: str, actor: str, for_ms: int | None) -> BreakerView:
         before = {view.name: view for view in self.list()}
-        if not name.startswith(("m:", "r:")):
-            raise InvalidField("name", "m:MODEL or r:LENGTH OF WORKER:WORKER:MODEL", name)
-        if name not in before and name.startswith("m:"):
-            raise NotFound(f"no model {name[2:]!r}")
-        if name.startswith("r:") and _parts(name) is None:
-            raise InvalidField("name", "m:MODEL or r:LENGTH OF WORKER:WORKER:MODEL", name)
+        if name not in before:
+            self._find(name)
         with self._store.session() as session:
             view = before.get(name)
             told = {"state": view.state if view else "closed"}
@@ -83,14 +85,27 @@ class Breakers:
                 raise BrokerUnavailable(f"the broker did not take it: {error}") from error
         return next((view for view in self.list() if view.name == name), _view(name, SOUND))
 
+    def _find(self, name: str) -> None:
+        """Look for a breaker that nothing has moved yet: that of a live replica."""
+        if name.startswith("m:"):
+            raise NotFound(f"no model {name[2:]!r}")
+        parts = _parts(name)
+        if parts is None:
+            raise InvalidField("name", NAMES, name)
+        replicas = [live.replica for live in self._replicas.list()]
+        if name not in {replica_breaker(replica.worker, replica.model) for replica in replicas}:
+            raise NotFound(f"worker {parts[0]!r} serves no model {parts[1]!r} now")
+
 
 def _parts(name: str) -> tuple[str, str] | None:
     """Worker and model of a name `r:…`; None if it is none."""
-    size, _, rest = name.removeprefix("r:").partition(":")
-    raw = rest.encode()
-    if not size.isdecimal() or raw[int(size) : int(size) + 1] != b":":
+    found = OF_REPLICA.fullmatch(name)
+    if found is None:
         return None
-    return raw[: int(size)].decode(errors="replace"), raw[int(size) + 1 :].decode(errors="replace")
+    size, raw = int(found[1]), found[2].encode()
+    if raw[size : size + 1] != b":":
+        return None
+    return raw[:size].decode(errors="replace"), raw[size + 1 :].decode(errors="replace")
 
 
 def _view(name: str, breaker: Breaker) -> BreakerView:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from qosqueue.broker.replicas import Replica, ReplicaState
 from qosqueue.policy.terms import TaskType, Tier
 from qosqueue.store.records import Role
 from qosqueue.wiring import Services
@@ -185,10 +186,14 @@ def test_breakers_are_listed_tripped_and_reset(client: FlaskClient, services: Se
     assert client.get(f"{BASE}/breakers", headers=operator).get_json()["data"] == [opened.get_json()]
     closed = client.post(f"{BASE}/breakers/m:{MODEL}/reset", headers=operator).get_json()
     assert closed["state"] == "closed"
+    services.replicas.register(Replica("w1", MODEL, 1, 0, None, ReplicaState.READY, 1))
     replica = client.post(f"{BASE}/breakers/r:2:w1:{MODEL}/trip", headers=operator, json={})
     assert (replica.get_json()["worker"], replica.get_json()["until_ms"]) == ("w1", None)
     problem_of(client.post(f"{BASE}/breakers/m:nobody/trip", headers=operator, json={}), 404, "not_found")
-    problem_of(client.post(f"{BASE}/breakers/x/reset", headers=operator), 400, "invalid_value")
+    problem_of(client.post(f"{BASE}/breakers/r:2:w2:{MODEL}/trip", headers=operator, json={}), 404, "not_found")
+    problem_of(client.post(f"{BASE}/breakers/r:2:w1:other/trip", headers=operator, json={}), 404, "not_found")
+    for name in ("x", f"r:{'9' * 5_000}:w1:{MODEL}", f"r:\u0662:w1:{MODEL}"):
+        problem_of(client.post(f"{BASE}/breakers/{name}/reset", headers=operator), 400, "invalid_value")
     wrong = client.post(f"{BASE}/breakers/m:{MODEL}/trip", headers=operator, json={"for_s": 0})
     assert problem_of(wrong, 400, "invalid_value")["field"] == "for_s"
     told = [action for _, action in actions(services)]

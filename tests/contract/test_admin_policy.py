@@ -88,6 +88,9 @@ def test_an_override_is_set_edited_and_removed(acme: Site, client: FlaskClient) 
     post(client, "/admin/overrides", **(about | {"tokens_per_day": "9"}))
     (held,) = acme.services.agreements.overrides()
     assert (held.max_queued, held.tokens_per_day, held.road, held.source) == (None, 9, None, "page")
+    refused = post(client, "/admin/overrides/remove", **about, why="w" * 501)
+    assert (refused.status_code, "one line of at most 500 characters" in refused.text) == (422, True)
+    assert len(acme.services.agreements.overrides()) == 1
     assert post(client, "/admin/overrides/remove", **about).status_code == 302
     assert acme.services.agreements.overrides() == []
     assert post(client, "/admin/overrides/remove", **about).status_code == 404

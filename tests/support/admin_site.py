@@ -21,6 +21,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
+from qosqueue.broker.replicas import Replicas
 from qosqueue.broker.scripts import Scripts
 from qosqueue.service.accounts import Accounts
 from qosqueue.service.agreements import Agreements
@@ -114,7 +115,7 @@ def make_site(settings: Settings, client: redis.Redis, **config: object) -> Site
         agreements=Agreements(store),
         policies=Policies(store),
         limits=Limits(scripts, store, Shares(scripts, store)),
-        breakers=Breakers(scripts, store, catalog),
+        breakers=Breakers(scripts, store, catalog, Replicas(client, settings.group)),
         purges=Purges(scripts, JobRecord(store), store),
     )
     admin.register(app, cast(Any, services))

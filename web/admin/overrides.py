@@ -21,6 +21,7 @@ from qosqueue_web.admin.access import actor
 from qosqueue_web.admin.small_form import SmallForm
 
 TEXTS = ("on_late", "road")
+FIELDS = (*ABOUT, *OVERRIDABLE, "why")
 
 
 def mount(pages: Blueprint, accounts: Accounts, catalog: Catalog, agreements: Agreements, policies: Policies) -> None:
@@ -42,16 +43,13 @@ class OverridePages:
 
     def show(self) -> Response:
         """Every override; the form is filled with the one that the address names."""
-        form = SmallForm.read(request.args, (*ABOUT, *OVERRIDABLE, "why"))
-        wanted = _about(form)
-        for each in self._shown():
-            if {name: each[name] for name in ABOUT if each[name]} == wanted:
-                form.typed |= {name: _text(each[name]) for name in OVERRIDABLE}
+        form = SmallForm.read(request.args, FIELDS)
+        self._fill(form)
         return self._page(form)
 
     def set(self) -> Response:
         """Let hold what was typed, and nothing else, for what it is about."""
-        form = SmallForm.read(request.form, (*ABOUT, *OVERRIDABLE, "why"))
+        form = SmallForm.read(request.form, FIELDS)
         values: dict[str, object] = {name: form.whole(name) for name in OVERRIDABLE if name not in TEXTS}
         steps = [step.strip() for step in form.typed["road"].split(",")] if form.typed["road"] else None
         values |= {"on_late": form.typed["on_late"] or None, "road": steps}
@@ -62,13 +60,22 @@ class OverridePages:
 
     def remove(self) -> Response:
         """Take one away."""
-        form = SmallForm.read(request.form, (*ABOUT, "why"))
-        wanted = _about(form)
-        if not any({name: each[name] for name in ABOUT if each[name]} == wanted for each in self._shown()):
+        form = SmallForm.read(request.form, FIELDS)
+        if not self._fill(form):
             raise NotFound("There is no such override any more.")
-        self.policies.set_override(wanted, dict.fromkeys(OVERRIDABLE), actor=actor(), why=form.typed["why"])
-        flash("Override removed.")
-        return redirect(url_for("admin.overrides"))
+        if self._changed(form, dict.fromkeys(OVERRIDABLE)):
+            flash("Override removed.")
+            return redirect(url_for("admin.overrides"))
+        return self._page(form)
+
+    def _fill(self, form: SmallForm) -> bool:
+        """Type what holds for what the form is about; whether there is such an override."""
+        wanted = _about(form)
+        for each in self._shown():
+            if {name: each[name] for name in ABOUT if each[name]} == wanted:
+                form.typed |= {name: _text(each[name]) for name in OVERRIDABLE}
+                return True
+        return False
 
     def _changed(self, form: SmallForm, values: Mapping[str, object]) -> bool:
         try:
