@@ -117,11 +117,17 @@ class Purges:
         return [int(answer) for answer in answers]
 
     def _tell(self, slice_: Sequence[_Waiting], answers: Sequence[int], error: dict[str, Any]) -> None:
-        for each, answer in zip(slice_, answers, strict=True):
-            if each.reply is not None and answer:
-                # What began meanwhile speaks with the next fence, and would not be heard after a lower one.
-                fence = each.fence + (answer == RUNS)
-                ReplyWriter(self._outbox, each.reply, each.task, fence).write("failed", error)
+        writers = [
+            # What began meanwhile speaks with the next fence, and would not be heard after a lower one.
+            ReplyWriter(self._outbox, each.reply, each.task, each.fence + (answer == RUNS))
+            for each, answer in zip(slice_, answers, strict=True)
+            if each.reply is not None and answer
+        ]
+        for writer in writers:
+            writer.write("failed", error, urgent=False)
+        self._outbox.flush()
+        for writer in writers:
+            writer.check()
 
     def _tags(self, lane: str, start: int, count: int) -> list[str]:
         found = _reached(lambda: self._client.zrange(self._arrivals(lane), start, start + count - 1))

@@ -159,14 +159,16 @@ def test_client_that_leaves_ends_the_call(
     assert services.online.calls[0].closed.is_set()
 
 
-def test_what_waited_too_long_is_not_to_be_retried(
-    client: FlaskClient, services: MemoryServices, auth: dict[str, str]
+@pytest.mark.parametrize(("status", "code"), [(504, "deadline_exceeded"), (503, "purged")])
+def test_what_waited_too_long_or_was_purged_is_not_to_be_retried(
+    client: FlaskClient, services: MemoryServices, auth: dict[str, str], status: int, code: str
 ) -> None:
-    late = Failed({"status": 504, "code": "deadline_exceeded", "message": "too late", "param": None})
-    services.online.script = lambda request: [Queued(9), late]
+    final = Failed({"status": status, "code": code, "message": "it is over", "param": None})
+    services.online.script = lambda request: [Queued(9), final]
     response = client.post(PATH, json=CHAT, headers=auth)
-    assert error_of(response, 504)["code"] == "deadline_exceeded"
+    assert error_of(response, status)["code"] == code
     assert response.headers["x-should-retry"] == "false"
+    assert "Retry-After" not in response.headers
 
 
 def test_refusal_at_admission(client: FlaskClient, services: MemoryServices, auth: dict[str, str]) -> None:

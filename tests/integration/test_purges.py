@@ -7,9 +7,12 @@ import shlex
 from typing import Any
 
 import pytest
+import redis
 from sqlalchemy import select
 from typer.testing import CliRunner
 
+from qosqueue.broker import outbox
+from qosqueue.broker.library import function
 from qosqueue.cli import app
 from qosqueue.errors import BrokerUnavailable, InvalidField
 from qosqueue.policy.lifecycle import JobStatus
@@ -111,6 +114,42 @@ def test_a_waiting_client_gets_an_answer_and_its_row_says_why(modelled: Road) ->
     assert row.error is not None
     assert (row.status, row.error["code"]) == (JobStatus.FAILED, "purged")
     assert holds(modelled) == set()
+
+
+def test_the_clients_of_a_slice_are_told_in_one_write(modelled: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "LINGER_S", 60)  # nothing goes by itself
+    calls = [modelled.call(), modelled.call()]
+    scripts, writes = modelled.services.scripts, []
+    run = scripts.run
+
+    def counted(commands: Any) -> list[Any]:
+        writes.extend([len(commands)] if any(function("reply") in command for command in commands) else [])
+        return run(commands)
+
+    monkeypatch.setattr(scripts, "run", counted)
+    purge(modelled)
+    assert len(writes) == 1
+    for call in calls:
+        last = list(call.events(idle_s=5))[-1]
+        call.close()
+        assert isinstance(last, Failed)
+        assert last.error["code"] == "purged"
+
+
+def test_a_client_that_cannot_be_told_is_no_success(modelled: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = modelled.call()
+    scripts = modelled.services.scripts
+    run = scripts.run
+
+    def away(commands: Any) -> list[Any]:
+        if any(function("reply") in command for command in commands):
+            raise redis.ConnectionError("away")
+        return run(commands)
+
+    monkeypatch.setattr(scripts, "run", away)
+    with pytest.raises(BrokerUnavailable, match="purge again to go on"):
+        purge(modelled)
+    call.close()
 
 
 def test_what_begins_in_the_same_instant_is_told_to_stop_and_its_client_hears_of_it(

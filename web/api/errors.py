@@ -31,7 +31,7 @@ _MESSAGES = {
     500: "the server failed to answer; the request id names the log entry",
 }
 # The OpenAI client retries every 429 and 5xx; for these a retry can only meet the same answer.
-_FINAL_CODES = frozenset({"deadline_exceeded", "insufficient_quota"})
+_FINAL_CODES = frozenset({"deadline_exceeded", "insufficient_quota", "purged"})
 
 
 def is_page(path: str) -> bool:
@@ -67,7 +67,7 @@ def error_headers(refusal: Refusal, retry_count: int = 0) -> list[tuple[str, str
     """What a refusal's headers say beside its body; `retry_count` is how often its client has tried already."""
     headers = []
     retry_after_s = refusal.retry_after_s
-    if retry_after_s is None and refusal.status == 503:
+    if retry_after_s is None and refusal.status == 503 and refusal.code not in _FINAL_CODES:
         # Spread, so that the clients that met the outage together do not come back together; and each time wider,
         # so that their tries are no storm.
         retry_after_s = random.randint(1, min(5 << min(retry_count, 8), MOST_RETRY_AFTER_S))
