@@ -155,6 +155,13 @@ class Catalog:
         with self._store.session() as session:
             return [model_of(row) for row in session.scalars(select(ModelRow).order_by(ModelRow.name))]
 
+    def keep_engine(self, wanted: Model) -> None:
+        """Approve a model for those who do not know the workers' engines: raises Conflict if its engine or options are
+        not those on record."""
+        known = next((model for model in self.list_models() if model.name == wanted.name), None)
+        if known is None or (known.engine, known.options) != (wanted.engine, wanted.options):
+            raise Conflict(f"models.{wanted.name}: engine and options are set by `qosqueue model` or `qosqueue policy`")
+
     def get_model(self, name: str) -> Model:
         """The model of that name, at most a second old, disabled or not; raises NotFound.
 

@@ -98,10 +98,13 @@ class Policies:
         """
         return self._change(lambda record: with_file(record, file), actor, why, FROM_FILE, approve)
 
-    def rollback(self, number: int, *, actor: str, why: str) -> Outcome:
-        """Make the policy of an old version hold again, as a new version. Raises NotFound, Conflict, InvalidPolicy."""
+    def rollback(self, number: int, *, actor: str, why: str, approve: Approve | None = None) -> Outcome:
+        """Make the policy of an old version hold again, as a new version.
+
+        Raises NotFound, Conflict, InvalidPolicy, and what `approve` raises for a model that would be new or changed.
+        """
         version = self.document_of(number)
-        return self._change(lambda record: rolled_back(record, version), actor, why, source_of(actor))
+        return self._change(lambda record: rolled_back(record, version), actor, why, source_of(actor), approve)
 
     def set_override(self, about: Mapping[str, str], values: Mapping[str, object], *, actor: str, why: str) -> Outcome:
         """Set what is overridden for a tenant, model and task type; None takes a value away, and the last one all.

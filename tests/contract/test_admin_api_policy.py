@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 
 from qosqueue.broker.replicas import Replica, ReplicaState
 from qosqueue.policy.terms import TaskType, Tier
+from qosqueue.service.policy_file import parse
 from qosqueue.store.records import Role
 from qosqueue.wiring import Services
 from tests.support.admin_api import (
@@ -22,6 +23,7 @@ from tests.support.admin_api import (
 )
 
 FILE = '[tenants.acme]\ntier = "standard"\nmax_queued = 7\n'
+ENTRY = '[models.{}]\nengine = "{}"\nmemory_bytes = 1000\ncontext_tokens = 512\nslots = {}\n'
 Headers = dict[str, str]
 
 
@@ -89,14 +91,26 @@ def test_a_file_that_cannot_hold_is_told_by_its_keys_and_changes_nothing(
 
 
 def test_engines_are_left_to_those_who_know_them(client: FlaskClient, services: Services, admin: Headers) -> None:
-    entry = '[models.{}]\nengine = "{}"\nmemory_bytes = 1000\ncontext_tokens = 512\nslots = {}\n'
     for model, engine in (("new", "simulated"), (MODEL, "llama-cpp")):
-        answer = client.put(f"{BASE}/policy", headers=admin, json=document(rest=entry.format(model, engine, 4)))
+        answer = client.put(f"{BASE}/policy", headers=admin, json=document(rest=ENTRY.format(model, engine, 4)))
         assert f"models.{model}" in problem_of(answer, 409, "conflict")["detail"]
     assert [(each.name, each.engine) for each in services.catalog.list_models()] == [(MODEL, "simulated")]
-    answer = client.put(f"{BASE}/policy", headers=admin, json=document(rest=entry.format(MODEL, "simulated", 2)))
+    answer = client.put(f"{BASE}/policy", headers=admin, json=document(rest=ENTRY.format(MODEL, "simulated", 2)))
     assert answer.status_code == 200, answer.text
     assert services.catalog.get_model(MODEL).slots == 2
+
+
+def test_a_rollback_leaves_engines_alone_too(client: FlaskClient, services: Services, admin: Headers) -> None:
+    policies = services.policies
+    policies.apply(parse(f"schema = 1\n{ENTRY.format(MODEL, 'simulated', 4)}"), actor="test", why="as it was")
+    before = policies.versions.list(1)[0].number
+    policies.apply(parse(f"schema = 1\n{ENTRY.format(MODEL, 'simulated', 2)}"), actor="test", why="other slots")
+    path = f"{BASE}/policy/versions/{before}/rollback"
+    assert client.post(path, headers=admin, json={}).status_code == 200
+    assert services.catalog.get_model(MODEL).slots == 4
+    policies.apply(parse(f"schema = 1\n{ENTRY.format(MODEL, 'llama-cpp', 4)}"), actor="test", why="another engine")
+    assert f"models.{MODEL}" in problem_of(client.post(path, headers=admin, json={}), 409, "conflict")["detail"]
+    assert services.catalog.get_model(MODEL).engine == "llama-cpp"
 
 
 def test_a_version_that_is_not_there(client: FlaskClient, admin: Headers, acme: str) -> None:

@@ -67,6 +67,18 @@ def test_a_rollback_asks_for_a_reason_and_makes_a_version(acme: Site, client: Fl
     assert f"Version {number - 1} holds again" in client.get("/admin/policy").text
 
 
+def test_a_rollback_on_the_page_leaves_engines_alone(acme: Site, client: FlaskClient) -> None:
+    number = newest(acme)
+    policies = acme.services.policies
+    other = policies.current()
+    other["models"]["tiny"] |= {"engine": "another"}
+    policies.apply(other, actor="test", why="another engine")
+    page = f"/admin/policy/{number}"
+    refused = post(client, f"{page}/rollback", page, why="back")
+    assert (refused.status_code, "models.tiny: engine and options are set by" in refused.text) == (422, True)
+    assert policies.current()["models"]["tiny"]["engine"] == "another"
+
+
 def test_a_version_that_cannot_hold_again_says_why(acme: Site, client: FlaskClient) -> None:
     number = newest(acme)
     acme.accounts.update_tenant("acme", actor="test", name="was acme")

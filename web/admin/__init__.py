@@ -67,7 +67,7 @@ def register(app: Flask, services: Services) -> None:
     jobs.mount(pages, services.accounts, services.jobs)
     purge.mount(pages, services.purges)
     limits.mount(pages, services.accounts, services.breakers, services.limits)
-    policy.mount(pages, services.policies)
+    policy.mount(pages, services.policies, services.catalog)
     agreed = services.accounts, services.catalog, services.agreements, services.policies
     overrides.mount(pages, *agreed)
     budgets.mount(pages, *agreed)

@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response
 
 from qosqueue.errors import Conflict, InvalidField, InvalidPolicy, NotFound
 from qosqueue.policy.document import Difference
+from qosqueue.service.catalog import Catalog
 from qosqueue.service.policies import Policies
 from qosqueue_web.admin.access import actor
 from qosqueue_web.admin.small_form import SmallForm
@@ -17,9 +18,9 @@ PAGE_VERSIONS = 100
 LARGEST_NUMBER = 2**31 - 1
 
 
-def mount(pages: Blueprint, policies: Policies) -> None:
+def mount(pages: Blueprint, policies: Policies, catalog: Catalog) -> None:
     """Add the history, a page for each version, differences, and the rollback."""
-    views = PolicyPages(policies)
+    views = PolicyPages(policies, catalog)
     pages.add_url_rule("/policy", "policy", views.history)
     pages.add_url_rule("/policy/diff", "policy_diff", views.diff)
     pages.add_url_rule("/policy/<int:number>", "policy_version", views.version)
@@ -31,6 +32,7 @@ class PolicyPages:
     """The views; each change goes through `policies`, which makes a version and writes audit rows."""
 
     policies: Policies
+    catalog: Catalog
 
     def history(self) -> str:
         """The versions, the newest first."""
@@ -58,7 +60,9 @@ class PolicyPages:
             form.refuse(InvalidField("why", "a reason, which is kept with the new version", None))
             return self._page(number, form)
         try:
-            outcome = self.policies.rollback(_known(number), actor=actor(), why=form.typed["why"])
+            outcome = self.policies.rollback(
+                _known(number), actor=actor(), why=form.typed["why"], approve=self.catalog.keep_engine
+            )
         except InvalidField as error:
             form.refuse(error)
         except InvalidPolicy as error:

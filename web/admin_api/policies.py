@@ -10,11 +10,11 @@ from flask import Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
 from pydantic import BaseModel
 
-from qosqueue.errors import Conflict, InvalidPolicy, NotFound
+from qosqueue.errors import InvalidPolicy
 from qosqueue.policy.document import Difference
 from qosqueue.service import policy_file
 from qosqueue.service.policies import Outcome
-from qosqueue.store.records import Model, PolicyVersion
+from qosqueue.store.records import PolicyVersion
 from qosqueue_web.admin_api.access import actor
 from qosqueue_web.admin_api.policy_shapes import (
     CheckedShape,
@@ -41,16 +41,7 @@ if TYPE_CHECKING:
 
 def add_policies(api: APIBlueprint, services: Services) -> None:
     """Add the routes of the policy as a whole and of its versions."""
-    policies = services.policies
-
-    def approve(model: Model) -> None:
-        # Engines belong to the workers: here nobody knows whether one takes the model.
-        try:
-            known = services.catalog.get_model(model.name)
-        except NotFound:
-            known = None
-        if known is None or (known.engine, known.options) != (model.engine, model.options):
-            raise Conflict(f"models.{model.name}: engine and options are set by `qosqueue model` or `policy apply`")
+    policies, approve = services.policies, services.catalog.keep_engine
 
     @api.get("/v1/admin/policy", operation_id="getPolicy", responses={200: PolicyShape})
     def get_policy(query: PolicyQuery) -> Response:
@@ -100,9 +91,9 @@ def add_policies(api: APIBlueprint, services: Services) -> None:
         "/v1/admin/policy/versions/<number>/rollback", operation_id="rollbackPolicy", responses={200: OutcomeShape}
     )
     def rollback_policy(path: VersionPath, body: WhyBody) -> Response:
-        """Make an old version hold again, as a new version."""
+        """Make an old version hold again, as a new version. Engines and options of models stay as they are."""
         why = body.why or f"back to version {path.number}"
-        return _json(outcome_shape(policies.rollback(path.number, actor=actor(), why=why)))
+        return _json(outcome_shape(policies.rollback(path.number, actor=actor(), why=why, approve=approve)))
 
 
 def outcome_shape(outcome: Outcome) -> OutcomeShape:
