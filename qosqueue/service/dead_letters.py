@@ -14,7 +14,7 @@ import redis
 import structlog
 
 from qosqueue.broker.scripts import Scripts
-from qosqueue.errors import BrokerUnavailable, Conflict, InvalidField, NotFound
+from qosqueue.errors import BrokerUnavailable, Conflict, InvalidField, NotFound, StoreUnavailable
 from qosqueue.policy.lifecycle import JobEvent, JobStatus
 from qosqueue.policy.reference.message import State
 from qosqueue.policy.terms import TaskType
@@ -114,10 +114,10 @@ class DeadLetters:
         return letter
 
     def _count_again(self, task: str) -> None:
-        # After its message waits: what a dead letter held would not lapse.
+        # After its message waits: what a dead letter held would not lapse. The replay stands by now, counted or not.
         try:
             self._admission.count_again(self._record.open_jobs([task]))
-        except redis.RedisError as error:
+        except (redis.RedisError, StoreUnavailable) as error:
             log.warning("what was replayed holds nothing of its quotas", task=task, error=str(error))
 
     def discard(self, name: str, *, actor: str) -> DeadLetter:
