@@ -41,6 +41,7 @@ from qosqueue.service.queues import Queues
 from qosqueue.service.reconciler import Reconciler
 from qosqueue.service.reranks import Reranks
 from qosqueue.service.shares import Shares
+from qosqueue.service.spent_today import SpentToday
 from qosqueue.service.unrecorded import Unrecorded
 from qosqueue.service.user_tokens import UserTokens
 from qosqueue.service.users import Users
@@ -129,7 +130,10 @@ def build(settings: Settings) -> Services:
 
     unrecorded = Unrecorded(scripts, record)
     finished = FinishedRequests(record, unrecorded.keep)
-    reconciler = Reconciler(scripts, record, publisher, admission, lease_ms=settings.lease_ms)
+    usage = UsageRecord(store)
+    reconciler = Reconciler(
+        scripts, record, publisher, admission, SpentToday(scripts, usage), lease_ms=settings.lease_ms
+    )
     pools = Pools(scripts, replicas)
     webhooks = Webhooks(store, partial(webhook_key, settings.home), private_allowed=settings.webhook_private_networks)
     jobs = Jobs(admission, record, publisher, scripts, store, webhooks.hears_of_jobs)
@@ -175,7 +179,7 @@ def build(settings: Settings) -> Services:
             scripts, store, record, attempts, queues, pools, shares, Learning(store), reconciler, unrecorded
         ),
         explanations=Explanations(record, Decisions(store), WaitingView(scripts, replicas)),
-        usage=UsageRecord(store),
+        usage=usage,
         files=files,
         batches=Batches(batch_record),
         batch_feed=BatchFeed(

@@ -3,7 +3,8 @@
 The record is written first, so it is what counts. A job may be missing in the queue because a process died between the
 commit and the enqueue, or because the broker lost data. Every sweep looks at what was accepted but never queued, at
 what runs, and at some of what waits. How far it has looked is written into the broker itself: where that is missing
-the server is a new or an emptied one, and everything that waits is looked at until the end.
+the server is a new or an emptied one: everything that waits is looked at until the end, and what was spent today is
+put back.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from qosqueue.policy.lifecycle import JobEvent, JobStatus
 from qosqueue.service import decided
 from qosqueue.service.admission import Admission
 from qosqueue.service.requests import JobRequest, profile_of_row, wire_message
+from qosqueue.service.spent_today import SpentToday
 from qosqueue.store.clock import now_ms
 from qosqueue.store.job_record import JobRecord, OpenJob
 from qosqueue.store.records import Job, Tenant
@@ -61,6 +63,7 @@ class Reconciler:
         record: JobRecord,
         publisher: Publisher,
         admission: Admission,
+        spent_today: SpentToday,
         *,
         lease_ms: int,
         grace_ms: int = GRACE_MS,
@@ -71,6 +74,7 @@ class Reconciler:
         self._record = record
         self._publisher = publisher
         self._admission = admission
+        self._spent_today = spent_today
         self._lease_ms = lease_ms
         self._grace_ms = grace_ms
         self._last: OpenJob | None = None
@@ -92,6 +96,9 @@ class Reconciler:
         # A new server gets its mark before the first look: if it is emptied meanwhile, that shows.
         if self._client.set(self._looked_until, "", nx=True):
             log.warning("the broker has no mark of an earlier look: all that waits is looked at")
+        if self._client.get(self._looked_until) == b"":
+            # No look has come far enough to leave another mark: nor may this have been done. Before jobs count again.
+            self._spent_today.put_back()
         accepted = self._record.open([JobStatus.ACCEPTED], before_ms, PAGE)
         lost = self._look(accepted, outcome)
         # Queued, but that could not be written down: they must not hide those behind them.

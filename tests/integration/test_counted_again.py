@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 import redis
 
+from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.lifecycle import JobStatus
+from qosqueue.policy.quota import DAY_MS
 from qosqueue.policy.reference.message import Delivery
 from qosqueue.policy.refusal import Refusal
 from qosqueue.policy.terms import TaskType
+from qosqueue.service.spent_today import SpentToday
 from qosqueue.store.records import Job
+from qosqueue.store.usage import Usage, charge, day_of
 from tests.support.batch_world import reconcile
 from tests.support.eventually import eventually
 from tests.support.road import Road
@@ -80,6 +84,42 @@ def test_jobs_of_an_emptied_broker_are_counted_again_and_given_back_as_they_end(
     assert used(limited, "day_tokens") == {f"day_tokens:t:{tenant}": 14}, "what they used is settled"
 
 
+def spend(road: Road, tokens: int, gpu_ms: int) -> None:
+    """Enter on record what the tenant used today."""
+    today = day_of(road.services.scripts.server_ms())
+    with road.services.store.session() as session:
+        charge(session, [Usage(today, road.tenant.id, "sim", 1, tokens, 0, gpu_ms)])
+
+
+def test_an_emptied_broker_gives_nobody_a_fresh_day(limited: Road) -> None:
+    job = limited.submit()
+    tokens, gpu_ms = f"day_tokens:t:{limited.tenant.id}", f"day_gpu_ms:t:{limited.tenant.id}"
+    estimate = lasting(limited)[tokens]
+    spend(limited, 9_900, 7)
+    limited.services.redis.flushall()
+    reconcile(limited)
+    day = used(limited, "day_tokens", "day_gpu_ms")
+    assert day == {tokens: 9_900 + estimate, gpu_ms: 7}, "and what waits counts beside it"
+    refused = limited.services.jobs.submit(limited.tenant, limited.request(tokens=200))
+    assert isinstance(refused, Refusal)
+    assert refused.code == "insufficient_quota"
+    reconcile(limited)
+    assert used(limited, "day_tokens", "day_gpu_ms") == day, "once"
+    limited.services.jobs.cancel(limited.tenant.id, job.id)
+    assert used(limited, "day_tokens") == {tokens: 9_900}
+
+
+@pytest.mark.parametrize(("counted", "expected"), [(50, 70), (90, 90)])
+def test_what_came_since_is_not_counted_twice(limited: Road, counted: int, expected: int) -> None:
+    spend(limited, 70, 0)
+    client, scripts = limited.services.redis, limited.services.scripts
+    key, now = f"{scripts.key}:used:day_tokens:t:{limited.tenant.id}", scripts.server_ms()
+    client.set(key, f"{counted}:{now - now % DAY_MS}")
+    for _ in range(2):
+        SpentToday(scripts, limited.services.usage).put_back()
+        assert used(limited) == {f"day_tokens:t:{limited.tenant.id}": expected}
+
+
 def test_more_than_may_be_in_flight_comes_back_all_the_same(limited: Road) -> None:
     accounts = limited.services.accounts
     jobs = [limited.submit(), limited.submit()]
@@ -106,12 +146,15 @@ def test_what_is_replayed_is_counted_again(limited: Road) -> None:
     assert used(limited, "flight", "queue") == {}
 
 
-def test_a_replay_is_no_failure_when_it_cannot_be_counted(limited: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [redis.ConnectionError("away"), StoreUnavailable("away")])
+def test_a_replay_is_no_failure_when_it_cannot_be_counted(
+    limited: Road, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     job = limited.submit()
     kill(limited, job)
 
     def away(*_: Any) -> None:
-        raise redis.ConnectionError("away")
+        raise error
 
     monkeypatch.setattr(limited.services.admission, "count_again", away)
     limited.services.dead_letters.replay(job.id, actor="test")

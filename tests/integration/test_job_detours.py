@@ -21,6 +21,7 @@ from qosqueue.service.answers import RESPONSES
 from qosqueue.service.job_detours import OtherWay
 from qosqueue.service.online import Detoured, Failed
 from qosqueue.service.reconciler import Reconciler
+from qosqueue.service.spent_today import SpentToday
 from qosqueue.store.batch_record import Batch
 from qosqueue.store.decisions import DecisionKind
 from qosqueue.store.job_record import JobRecord
@@ -195,7 +196,15 @@ def test_a_worker_that_dies_before_it_has_queued_the_job_again_loses_nothing(fau
     services = road.services
     publisher = services.job_detours._publisher
     record = JobRecord(services.store)
-    look = Reconciler(services.scripts, record, publisher, services.admission, lease_ms=0, grace_ms=-1)
+    look = Reconciler(
+        services.scripts,
+        record,
+        publisher,
+        services.admission,
+        SpentToday(services.scripts, services.usage),
+        lease_ms=0,
+        grace_ms=-1,
+    )
     assert look.run().forgotten == [job.id]
     again = services.scripts.dispatch(lease_ms=60_000, holder="other", places=PLACES)
     assert isinstance(again, Delivery)

@@ -16,6 +16,7 @@ from qosqueue.policy.lifecycle import TERMINAL, JobEvent, JobStatus
 from qosqueue.policy.reference.message import Delivery
 from qosqueue.policy.terms import TaskType, Tier
 from qosqueue.service.reconciler import Reconciler
+from qosqueue.service.spent_today import SpentToday
 from qosqueue.settings import PREFIX
 from qosqueue.store.decisions import DecisionKind, Decisions
 from qosqueue.store.job_record import JobRecord
@@ -50,7 +51,12 @@ def reconciler(road: Road, **how: Any) -> Reconciler:
     services = road.services
     given = {"lease_ms": road.settings.lease_ms, "grace_ms": -1} | how
     return Reconciler(
-        services.scripts, JobRecord(services.store), services.jobs._publisher, services.admission, **given
+        services.scripts,
+        JobRecord(services.store),
+        services.jobs._publisher,
+        services.admission,
+        SpentToday(services.scripts, services.usage),
+        **given,
     )
 
 
@@ -234,7 +240,13 @@ def test_what_ended_while_it_was_looked_for_is_left_alone(modelled: Road) -> Non
 
     services.redis.flushall()
     look = Reconciler(
-        services.scripts, Ending(services.store), services.jobs._publisher, services.admission, lease_ms=0, grace_ms=-1
+        services.scripts,
+        Ending(services.store),
+        services.jobs._publisher,
+        services.admission,
+        SpentToday(services.scripts, services.usage),
+        lease_ms=0,
+        grace_ms=-1,
     )
     assert look.run().forgotten == []
     assert modelled.depth() == 0
@@ -254,7 +266,13 @@ def test_two_watchdogs_queue_a_job_once(modelled: Road) -> None:
 
     services.redis.flushall()
     look = Reconciler(
-        services.scripts, Beside(services.store), services.jobs._publisher, services.admission, lease_ms=0, grace_ms=-1
+        services.scripts,
+        Beside(services.store),
+        services.jobs._publisher,
+        services.admission,
+        SpentToday(services.scripts, services.usage),
+        lease_ms=0,
+        grace_ms=-1,
     )
     found.append(look.run().forgotten)
     assert sorted(found) == [[], [job.id]]

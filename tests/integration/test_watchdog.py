@@ -16,6 +16,7 @@ from qosqueue.service.learning import Learning
 from qosqueue.service.pools import Pools
 from qosqueue.service.reconciler import Reconciler
 from qosqueue.service.shares import Shares
+from qosqueue.service.spent_today import SpentToday
 from qosqueue.service.unrecorded import Unrecorded
 from qosqueue.service.watchdog import Watchdog
 from qosqueue.store.clock import now_ms
@@ -45,7 +46,12 @@ def lose(road: Road) -> Delivery:
 def watchdog_with(road: Road, record: JobRecord, attempts: Attempts) -> Watchdog:
     services = road.services
     reconciler = Reconciler(
-        services.scripts, record, services.jobs._publisher, services.admission, lease_ms=road.settings.lease_ms
+        services.scripts,
+        record,
+        services.jobs._publisher,
+        services.admission,
+        SpentToday(services.scripts, services.usage),
+        lease_ms=road.settings.lease_ms,
     )
     return Watchdog(
         services.scripts,

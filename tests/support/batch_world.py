@@ -10,6 +10,7 @@ from sqlalchemy import update
 
 from qosqueue.policy.reference.message import Delivery
 from qosqueue.service.reconciler import Reconciler
+from qosqueue.service.spent_today import SpentToday
 from qosqueue.store.batch_record import Batch
 from qosqueue.store.bulk_tables import BatchRow
 from qosqueue.store.clock import now_ms
@@ -51,6 +52,7 @@ def reconcile(road: Road) -> None:
         JobRecord(services.store),
         services.jobs._publisher,
         services.admission,
+        SpentToday(services.scripts, services.usage),
         lease_ms=0,
         grace_ms=-1,
     ).run()
