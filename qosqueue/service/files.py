@@ -64,10 +64,6 @@ class Files:
         seen = None if after is None else self.get(tenant_id, after)
         return self._record.page(tenant_id, limit, after=seen, purpose=purpose, newest_first=newest_first)
 
-    def used_bytes(self, tenant_id: str) -> int:
-        """What a tenant's files come to."""
-        return self._record.used_bytes(tenant_id)
-
     def open(self, file: StoredFile) -> BinaryIO:
         """Its bytes. Raises NotFound if they are gone."""
         try:
@@ -160,6 +156,17 @@ class NewFile:
         file = self.described(tenant_id, purpose, filename, ttl_ms)
         self._record.insert(file)
         return file
+
+    def keep_within(
+        self, most_bytes: int, tenant_id: str, purpose: str, filename: str, ttl_ms: int | None = None
+    ) -> StoredFile | None:
+        """Put it on record; None, and it is gone, if its tenant's files would come to more than `most_bytes`."""
+        self.place()
+        file = self.described(tenant_id, purpose, filename, ttl_ms)
+        if self._record.insert_within(file, most_bytes):
+            return file
+        self._path.unlink()
+        return None
 
     def drop(self) -> None:
         """Remove what was not brought to its place."""

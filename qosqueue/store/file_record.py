@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, or_, select
+from sqlalchemy.orm import Session
 
 from qosqueue.policy.batch import ENDED_BATCHES
 from qosqueue.store.bulk_tables import BatchRow, FileRow
 from qosqueue.store.session import Store
+from qosqueue.store.tables import TenantRow
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,17 @@ class FileRecord:
         with self._store.session() as session:
             session.add(FileRow(**vars(file)))
 
+    def insert_within(self, file: StoredFile, most_bytes: int) -> bool:
+        """Write it down, unless its tenant's files would come to more than `most_bytes` with it; whether it was."""
+        with self._store.change() as session:
+            # Whoever else keeps a file of this tenant waits here, and counts this one.
+            mine = select(TenantRow.id).where(TenantRow.id == file.tenant_id)
+            session.execute(mine.with_for_update(key_share=True)).all()
+            if _bytes_of(session, file.tenant_id) + file.bytes > most_bytes:
+                return False
+            session.add(FileRow(**vars(file)))
+            return True
+
     def find(self, tenant_id: str, file_id: str) -> StoredFile | None:
         """A tenant's own file."""
         with self._store.session() as session:
@@ -61,14 +74,6 @@ class FileRecord:
         with self._store.session() as session:
             return [file_of(row) for row in session.scalars(query)]
 
-    def used_bytes(self, tenant_id: str) -> int:
-        """What a tenant's files come to."""
-        with self._store.session() as session:
-            total = session.scalar(
-                select(func.coalesce(func.sum(FileRow.bytes), 0)).where(FileRow.tenant_id == tenant_id)
-            )
-            return int(total or 0)
-
     def delete_unless_read(self, file_id: str) -> bool:
         """Forget a file; False if a batch that has not ended still reads it, or if it is gone already."""
         reads = select(BatchRow.id).where(BatchRow.input_file_id == file_id, BatchRow.status.not_in(ENDED_BATCHES))
@@ -87,6 +92,11 @@ class FileRecord:
         """Which of these are on record."""
         with self._store.session() as session:
             return set(session.scalars(select(FileRow.id).where(FileRow.id.in_(file_ids))))
+
+
+def _bytes_of(session: Session, tenant_id: str) -> int:
+    total = session.scalar(select(func.coalesce(func.sum(FileRow.bytes), 0)).where(FileRow.tenant_id == tenant_id))
+    return int(total or 0)
 
 
 def file_of(row: FileRow) -> StoredFile:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -148,6 +150,28 @@ def test_a_tenants_files_have_a_limit_together(small: MemoryServices) -> None:
     assert kept(small) == [first]
     assert client.delete(f"/v1/files/{first}", headers=headers).status_code == 200
     assert upload(client, headers, b"x" * 60_000)
+
+
+def test_uploads_at_once_share_the_room_of_their_tenant(small: MemoryServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qosqueue_web.api import files
+    from qosqueue_web.app import create_app
+
+    made, headers = create_app(cast(Any, small)), {"Authorization": f"Bearer {key_for(small, 'a')}"}
+    arrived, take = threading.Barrier(4), files.receive
+
+    def receive(*given: Any) -> Any:
+        form = take(*given)
+        arrived.wait(10)  # all have come before the first is kept
+        return form
+
+    def send(_: int) -> int:
+        sent = {"purpose": "batch", "file": (io.BytesIO(b"x" * 60_000), "in.jsonl")}
+        return made.test_client().post("/v1/files", data=sent, headers=headers).status_code
+
+    monkeypatch.setattr(files, "receive", receive)
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(send, range(4))) == [200, 200, 429, 429]
+    assert len(kept(small)) == 2
 
 
 def test_pages_meet_without_overlap(client: FlaskClient, auth: dict[str, str], other_auth: dict[str, str]) -> None:

@@ -56,7 +56,6 @@ def add_files(api: APIBlueprint, services: Services) -> None:
     def create_file() -> Response:
         """Upload a file of requests for a batch."""
         tenant = current_tenant()
-        room = settings.max_tenant_file_bytes - services.files.used_bytes(tenant.id)
         with services.files.new() as file:
             form = receive(request, file, settings.max_file_bytes)
             if isinstance(form, Refusal):
@@ -64,11 +63,13 @@ def add_files(api: APIBlueprint, services: Services) -> None:
             ttl_ms = _checked(form)
             if isinstance(ttl_ms, Refusal):
                 return error_response(ttl_ms)
-            if file.size > room:
-                told = f"all files of tenant {tenant.name!r} may come to {settings.max_tenant_file_bytes} bytes"
-                return error_response(Refusal(429, "insufficient_quota", f"{told}: delete some first"))
+            most_bytes = settings.max_tenant_file_bytes
             name = "".join(char for char in form.filename if char.isprintable())[:LONGEST_NAME] or "file"
-            kept = file.keep(tenant.id, form.fields["purpose"], name, ttl_ms)
+            # Counted with the row: several uploads may come at once, each into room that all of them see.
+            kept = file.keep_within(most_bytes, tenant.id, form.fields["purpose"], name, ttl_ms)
+            if kept is None:
+                told = f"all files of tenant {tenant.name!r} may come to {most_bytes} bytes"
+                return error_response(Refusal(429, "insufficient_quota", f"{told}: delete some first"))
         keep_content(form.digest)
         return jsonify(file_answer(kept).model_dump())
 
