@@ -19,6 +19,8 @@ from qosqueue.store.tables import Json, PolicyVersionRow, TierRow
 # Older versions keep who, when and why; with thousands of tenants a document has megabytes.
 KEEP_DOCUMENTS = 200
 WHY_AT_MOST = 500
+# Of a version: what a column of the record holds.
+LARGEST_NUMBER = 2**31 - 1
 PAGE, COMMAND, FILE = "page", "command", "file"
 BEFORE_ANY = "as it was before the first version"
 

@@ -26,6 +26,8 @@ from qosqueue.store.job_record import JobRecord
 from qosqueue.store.session import Store
 
 AT_ONCE = 200
+# In one answer to a page or program, which should take seconds at most: what is left is ended by the next one.
+MOST_SLICES = 10
 LONGEST_WHY = 200
 RUNS = 2
 

@@ -126,7 +126,7 @@ def test_overrides_are_set_listed_and_removed(
     client: FlaskClient, services: Services, admin: Headers, acme: str
 ) -> None:
     about = {"tenant": acme, "model": MODEL, "task_type": "batch"}
-    sent = about | {"max_queued": 3, "road": ["retry"], "why": "a promise"}
+    sent = about | {"max_queued": 3.0, "road": ["retry"], "why": "a promise"}
     made = client.put(f"{BASE}/overrides", headers=admin, json=sent)
     assert made.status_code == 200, made.text
     assert services.policies.versions.list(1)[0].why == "a promise"
@@ -194,7 +194,7 @@ def test_breakers_are_listed_tripped_and_reset(client: FlaskClient, services: Se
     operator = token_of(services, Role.OPERATOR)
     (one,) = client.get(f"{BASE}/breakers", headers=operator).get_json()["data"]
     assert (one["name"], one["state"]) == (f"m:{MODEL}", "closed")
-    opened = client.post(f"{BASE}/breakers/m:{MODEL}/trip", headers=operator, json={"for_s": 60})
+    opened = client.post(f"{BASE}/breakers/m:{MODEL}/trip", headers=operator, json={"for_s": 60.0})
     assert opened.status_code == 200, opened.text
     assert (opened.get_json()["state"], opened.get_json()["until_ms"] is not None) == ("open", True)
     assert client.get(f"{BASE}/breakers", headers=operator).get_json()["data"] == [opened.get_json()]

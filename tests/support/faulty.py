@@ -50,7 +50,7 @@ def call(road: Road, tenant: Tenant | None = None, **changes: Any) -> OnlineCall
 
 def holds(road: Road) -> int:
     """How many requests hold a part of any quota."""
-    return int(road.services.redis.zcard(f"{road.services.scripts.key}:holds"))  # type: ignore[arg-type]
+    return int(road.services.redis.zcard(f"{road.services.scripts.key}:holds"))
 
 
 def breaker(road: Road, model: str = "sim") -> Breaker | None:

@@ -11,11 +11,11 @@ from qosqueue.errors import Conflict, InvalidField, InvalidPolicy, NotFound
 from qosqueue.policy.document import Difference
 from qosqueue.service.catalog import Catalog
 from qosqueue.service.policies import Policies
+from qosqueue.service.policy_versions import LARGEST_NUMBER
 from qosqueue_web.admin.access import actor
 from qosqueue_web.admin.small_form import SmallForm
 
 PAGE_VERSIONS = 100
-LARGEST_NUMBER = 2**31 - 1
 
 
 def mount(pages: Blueprint, policies: Policies, catalog: Catalog) -> None:

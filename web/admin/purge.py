@@ -10,12 +10,9 @@ from werkzeug.wrappers import Response
 
 from qosqueue.errors import InvalidField, NotFound
 from qosqueue.policy.terms import LANES
-from qosqueue.service.purges import Purges
+from qosqueue.service.purges import MOST_SLICES, Purges
 from qosqueue_web.admin.access import actor
 from qosqueue_web.admin.small_form import SmallForm
-
-# A request for a page should take seconds at most: what is left is ended by the next one.
-MOST_SLICES = 10
 
 
 def mount(pages: Blueprint, purges: Purges) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from flask import Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from qosqueue.service.breakers import LONGEST_S
+from qosqueue.service.whole import WHOLE
 from qosqueue_web.admin_api.access import actor
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ class TripBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    for_s: int | None = None
+    for_s: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": LONGEST_S}), WHOLE] | None = None
 
 
 class BreakerShape(BaseModel):

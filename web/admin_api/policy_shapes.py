@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from qosqueue.service.policy_versions import LARGEST_NUMBER
+from qosqueue.service.whole import WHOLE
+
 MOST_VERSIONS = 1_000
-LARGEST_NUMBER = 2**31 - 1
-Whole = Annotated[int, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True), WHOLE]
 Number = Annotated[int, Field(ge=1, le=LARGEST_NUMBER)]
 TaskTypeName = Literal["online", "async", "batch"]
 

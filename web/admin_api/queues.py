@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from qosqueue.errors import Conflict, InvalidField, NotFound
 from qosqueue.service.limits import LONGEST_S, MOST
+from qosqueue.service.purges import MOST_SLICES
 from qosqueue.service.whole import WHOLE
 from qosqueue_web.admin_api.access import actor
 from qosqueue_web.admin_api.shapes import (
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from qosqueue.wiring import Services
 
 MOST_LETTERS = 1_000
-# Of a purge, in one call: a few seconds at most.
-MOST_SLICES = 10
 
 
 class LimitPath(BaseModel):
