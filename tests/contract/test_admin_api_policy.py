@@ -185,6 +185,21 @@ def test_learned_budgets_are_bounded(client: FlaskClient, services: Services, ad
     assert bounds == [(None, None)]
 
 
+def test_a_tenant_that_is_made_while_a_list_is_read_has_its_name(
+    client: FlaskClient, services: Services, admin: Headers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = services.agreements.scenarios
+
+    def meanwhile() -> Any:
+        services.accounts.create_tenant("late", Tier.VIP, actor="test")
+        about = {"tenant": "late", "model": MODEL, "task_type": "batch"}
+        services.policies.bound_scenario(about, {"lower_ms": 1}, actor="test", why="")
+        return read()
+
+    monkeypatch.setattr(services.agreements, "scenarios", meanwhile)
+    assert [each["tenant"] for each in _scenarios(client, admin)] == ["late"]
+
+
 def _scenarios(client: FlaskClient, admin: Headers) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = client.get(f"{BASE}/scenarios", headers=admin).get_json()["data"]
     return found

@@ -46,10 +46,11 @@ def add_overrides(api: APIBlueprint, services: Services) -> None:
     @api.get("/v1/admin/overrides", operation_id="listOverrides", responses={200: OverrideList})
     def list_overrides() -> Response:
         """Every override."""
-        known, fields = names(), OverrideShape.model_fields.keys() - {"tenant"}
+        # Tenants last: one that was made meanwhile has its name.
+        found, known, fields = agreements.overrides(), names(), OverrideShape.model_fields.keys() - {"tenant"}
         shapes = [
             OverrideShape(tenant=known.get(each.tenant_id or ""), **{name: getattr(each, name) for name in fields})
-            for each in agreements.overrides()
+            for each in found
         ]
         return jsonify(OverrideList(data=shapes).model_dump())
 
@@ -73,10 +74,10 @@ def add_overrides(api: APIBlueprint, services: Services) -> None:
     @api.get("/v1/admin/scenarios", operation_id="listScenarios", responses={200: ScenarioList})
     def list_scenarios() -> Response:
         """Start budgets that were learned or bounded."""
-        known, fields = names(), ScenarioShape.model_fields.keys() - {"tenant"}
+        found, known, fields = agreements.scenarios(), names(), ScenarioShape.model_fields.keys() - {"tenant"}
         shapes = [
             ScenarioShape(tenant=known[each.tenant_id], **{name: getattr(each, name) for name in fields})
-            for each in agreements.scenarios()
+            for each in found
         ]
         return jsonify(ScenarioList(data=shapes).model_dump())
 
