@@ -70,6 +70,13 @@ class Attempts:
         self._record.keep(job_id, retried)
         return False
 
+    def lost(self, job_id: str, fence: int, lost_ms: int) -> None:
+        """Note that the attempt's worker was lost, when that was noticed, and that the job waits again, unless its next
+        attempt was quicker."""
+        lost = decided.lease_lost(fence, lost_ms)
+        if not self._record.move(job_id, JobEvent.LEASE_LOST, lost, fence=fence):
+            self._record.keep_of_attempt(job_id, fence, lost)
+
     def cancelled(self, job_id: str, fence: int, **used: int) -> bool:
         """Note that the attempt stopped because its tenant took the job back. What it used until then, if it did
         (`prompt_tokens`, `completion_tokens`, `gpu_ms`), is charged."""

@@ -37,9 +37,9 @@ def dispatched(fence: int, worker: str, passage: str, at_ms: int | None = None) 
     return Decision(DecisionKind.DISPATCHED, now_ms() if at_ms is None else at_ms, facts)
 
 
-def lease_lost(fence: int) -> Decision:
-    """An attempt's worker was lost, and the request waits again."""
-    return Decision(DecisionKind.LEASE_LOST, now_ms(), {"fence": fence})
+def lease_lost(fence: int, at_ms: int | None = None) -> Decision:
+    """An attempt's worker was lost (noticed `at_ms`, else now), and the request waits again."""
+    return Decision(DecisionKind.LEASE_LOST, now_ms() if at_ms is None else at_ms, {"fence": fence})
 
 
 def retried(at_ms: int) -> Decision:

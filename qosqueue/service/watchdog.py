@@ -16,7 +16,6 @@ from qosqueue.broker.scripts import Scripts
 from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.lifecycle import JobEvent, JobStatus
 from qosqueue.policy.reference.message import Reaped
-from qosqueue.service import decided
 from qosqueue.service.attempts import Attempts
 from qosqueue.service.learning import Learning
 from qosqueue.service.pools import Pools
@@ -135,9 +134,13 @@ class Watchdog:
         return asdict(total) | {"overdue": self._end_overdue()}
 
     def _reap_once(self) -> Reaped:
+        # The next attempt may begin as soon as the queue has let go of the one before: it is told after the loss.
+        at_ms = now_ms()
         reaped = self._scripts.reap(limit=AT_ONCE)
+        if lost := [*reaped.requeued, *reaped.dead]:
+            log.warning("leases were lost", requests=lost)
         # What the order has forgotten must reach the record, if need be with a later sweep.
-        self._untold += self._moves(reaped)
+        self._untold += self._moves(reaped, at_ms)
         while self._untold:
             self._untold[0]()
             self._untold.pop(0)
@@ -160,10 +163,10 @@ class Watchdog:
             return self._attempts.expire(job.id)
         return not position.known and self._record.move(job.id, JobEvent.ERRORED, finished_ms=now_ms(), error=LOST)
 
-    def _moves(self, reaped: Reaped) -> list[Callable[[], object]]:
+    def _moves(self, reaped: Reaped, at_ms: int) -> list[Callable[[], object]]:
         lost = [
             # With its fence: by now the next attempt may have begun, and must not look queued.
-            partial(self._record.move, job_id, JobEvent.LEASE_LOST, decided.lease_lost(fence), fence=fence)
+            partial(self._attempts.lost, job_id, fence, at_ms)
             for job_id, fence in zip(reaped.requeued, reaped.fences, strict=True)
         ]
         dead = [

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, insert, select, tuple_, update
+from sqlalchemy import func, insert, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from qosqueue.policy.lifecycle import TERMINAL, JobEvent, JobStatus, sources, target
@@ -106,6 +106,13 @@ class JobRecord:
         """Keep what was decided about a job, whatever became of it since."""
         with self._store.session() as session:
             decisions.append(session, [job_id], decided)
+
+    def keep_of_attempt(self, job_id: str, fence: int, decided: Decision) -> None:
+        """Keep what was decided about an attempt at a job, unless it has no row yet or that attempt was its end."""
+        goes_on = or_(JobRow.status.not_in(TERMINAL), JobRow.fence > fence)
+        with self._store.session() as session:
+            if session.scalar(select(JobRow.id).where(JobRow.id == job_id, goes_on)) is not None:
+                decisions.append(session, [job_id], decided)
 
     def note(self, job_id: str, **columns: Any) -> None:
         """Set `columns` of a job that nothing was noted of yet, whatever its status is."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import redis
+from structlog.testing import capture_logs
 
 from qosqueue.errors import StoreUnavailable
 from qosqueue.policy.lifecycle import JobEvent, JobStatus
@@ -20,8 +21,9 @@ from qosqueue.service.spent_today import SpentToday
 from qosqueue.service.unrecorded import Unrecorded
 from qosqueue.service.watchdog import Watchdog
 from qosqueue.store.clock import now_ms
-from qosqueue.store.decisions import Decision
+from qosqueue.store.decisions import Decision, DecisionKind, Decisions
 from qosqueue.store.job_record import JobRecord
+from qosqueue.store.records import Job
 from tests.support.eventually import eventually
 from tests.support.road import Road
 
@@ -67,6 +69,10 @@ def watchdog_with(road: Road, record: JobRecord, attempts: Attempts) -> Watchdog
     )
 
 
+def kept(road: Road, job: Job) -> list[Decision]:
+    return Decisions(road.services.store).of(job.id)
+
+
 def sweep(road: Road, what: str) -> dict[str, Any]:
     """Sweep until something of that kind was found; what the run recorded."""
     return eventually(lambda: (run := road.services.watchdog.reap()).outcome[what] and run.outcome, within_s=5)
@@ -95,11 +101,50 @@ def test_a_worker_that_is_quicker_than_the_sweep_keeps_its_attempt(modelled: Roa
             return super().move(job_id, event, *decided, **how)
 
     lose(modelled)
-    watchdog = watchdog_with(modelled, Slow(services.store), services.attempts)
+    slow = Slow(services.store)
+    watchdog = watchdog_with(modelled, slow, Attempts(slow))
     eventually(lambda: watchdog.reap().outcome["requeued"], within_s=2)
     assert modelled.job(job).status is JobStatus.RUNNING
+    by_time = sorted(kept(modelled, job), key=lambda each: each.at_ms)
+    assert [(each.kind, each.facts.get("fence")) for each in by_time] == [
+        (DecisionKind.ADMITTED, None),
+        (DecisionKind.DISPATCHED, 1),
+        (DecisionKind.LEASE_LOST, 1),
+        (DecisionKind.DISPATCHED, 2),
+    ], "that its first worker was lost is told all the same"
     assert services.attempts.finish(job.id, 2, {}, prompt_tokens=1, completion_tokens=1, first_token_ms=1)
     assert modelled.job(job).status is JobStatus.SUCCEEDED
+
+
+def test_a_worker_that_is_lost_before_it_has_said_anything_is_told_too(modelled: Road) -> None:
+    job = modelled.submit()
+    found = modelled.services.scripts.dispatch(lease_ms=1, holder="test", places=PLACES)
+    assert isinstance(found, Delivery)
+    sweep(modelled, "requeued")
+    assert [each.kind for each in kept(modelled, job)] == [DecisionKind.ADMITTED, DecisionKind.LEASE_LOST]
+
+
+def test_a_job_that_ended_has_not_lost_its_worker(modelled: Road) -> None:
+    """Its result is on record, only its message was not settled."""
+    job = modelled.submit()
+    lose(modelled)
+    assert modelled.services.attempts.finish(job.id, 1, {}, prompt_tokens=1, completion_tokens=1, first_token_ms=1)
+    sweep(modelled, "requeued")
+    assert [each.kind for each in kept(modelled, job)] == [DecisionKind.ADMITTED, DecisionKind.DISPATCHED]
+
+
+def test_a_request_without_a_row_keeps_nothing_that_its_row_would_meet(modelled: Road) -> None:
+    """A synchronous one: its row comes when all is over, with its decisions numbered from 1."""
+    modelled.services.attempts.lost("chatcmpl-1", 1, now_ms())
+    assert Decisions(modelled.services.store).of("chatcmpl-1") == []
+
+
+def test_the_requests_whose_workers_were_lost_are_in_the_log(modelled: Road) -> None:
+    job = modelled.submit()
+    lose(modelled)
+    with capture_logs() as logs:
+        sweep(modelled, "requeued")
+    assert [each["requests"] for each in logs if each["event"] == "leases were lost"] == [[job.id]]
 
 
 def test_the_last_lost_lease_fails_the_job_and_keeps_the_message(modelled: Road) -> None:
