@@ -45,6 +45,15 @@ def test_whole_answer(client: FlaskClient, services: MemoryServices, auth: dict[
     assert request.body == {"model": MODEL, "messages": CHAT["messages"], "max_tokens": 256}
 
 
+def test_the_first_token_of_a_whole_answer_is_the_workers(
+    client: FlaskClient, services: MemoryServices, auth: dict[str, str]
+) -> None:
+    """Nothing comes before its end: when it began, only the worker knows."""
+    services.online.script = lambda request: [Started("w1", 12), done("Hello")]
+    response = client.post(PATH, json=CHAT, headers=auth)
+    assert response.headers["Server-Timing"].endswith(", queue;dur=12.0, ttft;dur=13.0")
+
+
 def test_engine_gets_plain_text_and_the_smaller_limit(
     client: FlaskClient, services: MemoryServices, auth: dict[str, str]
 ) -> None:

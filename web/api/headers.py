@@ -129,8 +129,11 @@ class Stopwatch:
         """Take from an event what it tells."""
         if isinstance(event, Started):
             self.queue_ms = event.queued_ms
-        elif isinstance(event, Chunk | Done) and self.ttft_ms is None:
+        elif isinstance(event, Chunk) and self.ttft_ms is None:
             self.ttft_ms = self.elapsed_s() * 1000
+        elif isinstance(event, Done) and self.ttft_ms is None:
+            # An answer that comes whole comes with its end: only the worker knows when it began.
+            self.ttft_ms = event.first_token_ms
 
     def elapsed_s(self) -> float:
         """Seconds since the request came."""
