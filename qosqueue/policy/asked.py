@@ -156,7 +156,7 @@ def _told(asked: Asked, used: int, wait_ms: int | None, rates: Rates) -> Refusal
     wait_s = None if wait_ms is None else max(1, -(-wait_ms // 1_000))
     if quota.kind is Kind.BREAKER:
         wait_s = min(wait_s or 1, LONGEST_RETRY_S)
-        message = f"{whose[0].upper()}{whose[1:]} is out of service: it has failed too often. Try again in {wait_s} s."
+        message = f"{whose[0].upper()}{whose[1:]} is out of service. Try again in {wait_s} s."
         return Refusal(503, "model_unavailable", message, "model", wait_s, rates, quota.kind)
     counted, needs = _COUNTED[quota.kind], quota.amount
     if wait_s is None:

@@ -95,6 +95,11 @@ def test_what_each_kind_answers(each: Asked, used: int, status: int, code: str, 
     assert (told.status, told.code, told.retry_after_s) == (status, code, retry_after_s)
 
 
+def test_a_model_that_is_out_of_service_is_told_without_a_guess_why() -> None:
+    """Faults may have opened its breaker, or an operator: the quota does not say."""
+    assert refusal(asked_of_model("big"), 2_000).message == "Model 'big' is out of service. Try again in 2 s."
+
+
 def test_of_several_the_one_that_takes_longest_is_told() -> None:
     quotas = [asked("requests_per_minute", 60), asked("tokens_per_day", 40), asked("max_in_flight", 1)]
     told = refusal_of(quotas, Verdict(False, NOW, (60 * MINUTE_MS, 30, 1)), 3_000)
