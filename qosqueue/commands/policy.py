@@ -104,8 +104,7 @@ def rollback(
 ) -> None:
     """Make an old version hold again, as a new version. What was made since is disabled or taken away."""
     with _open(json) as services:
-        told = why or f"back to version {version}"
-        outcome = services.policies.rollback(version, actor=actor(), why=told)
+        outcome = services.policies.rollback(version, actor=actor(), why=why or "")
     _show_outcome(outcome, json)
 
 

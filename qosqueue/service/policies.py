@@ -25,7 +25,7 @@ from qosqueue.policy.document import (
 from qosqueue.policy.terms import WeightClass
 from qosqueue.service import policy_file
 from qosqueue.service.catalog import Approve
-from qosqueue.service.policy_versions import PolicyVersions, policy_change, source_of
+from qosqueue.service.policy_versions import WHY_AT_MOST, PolicyVersions, policy_change, source_of
 from qosqueue.service.policy_writing import write_policy
 from qosqueue.store.policy_document import policy_document
 from qosqueue.store.records import Model
@@ -98,13 +98,19 @@ class Policies:
         """
         return self._change(lambda record: with_file(record, file), actor, why, FROM_FILE, approve)
 
-    def rollback(self, number: int, *, actor: str, why: str, approve: Approve | None = None) -> Outcome:
-        """Make the policy of an old version hold again, as a new version.
+    def rollback(self, number: int, *, actor: str, why: str = "", approve: Approve | None = None) -> Outcome:
+        """Make the policy of an old version hold again, as a new version, whose reason names the old one.
 
-        Raises NotFound, Conflict, InvalidPolicy, and what `approve` raises for a model that would be new or changed.
+        Raises NotFound, Conflict, InvalidPolicy, InvalidField, and what `approve` raises for a model that would be new
+        or changed.
         """
         version = self.document_of(number)
-        return self._change(lambda record: rolled_back(record, version), actor, why, source_of(actor), approve)
+        back = f"back to version {number}"
+        room = WHY_AT_MOST - len(back) - len(": ")
+        if len(why) > room:
+            raise InvalidField("why", f"one line of at most {room} characters", why)
+        told = f"{back}: {why}" if why not in ("", back) else back
+        return self._change(lambda record: rolled_back(record, version), actor, told, source_of(actor), approve)
 
     def set_override(self, about: Mapping[str, str], values: Mapping[str, object], *, actor: str, why: str) -> Outcome:
         """Set what is overridden for a tenant, model and task type; None takes a value away, and the last one all.

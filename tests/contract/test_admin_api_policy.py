@@ -70,7 +70,7 @@ def test_the_policy_is_read_checked_applied_and_taken_back(
     back = client.post(f"{BASE}/policy/versions/{before}/rollback", headers=admin, json={"why": "a mistake"})
     assert back.status_code == 200, back.text
     assert services.accounts.get_tenant("acme").tier is Tier.VIP
-    assert services.policies.versions.list(1)[0].why == "a mistake"
+    assert services.policies.versions.list(1)[0].why == f"back to version {before}: a mistake"
     old = client.get(f"{BASE}/policy?version={newest['number']}", headers=admin).get_json()
     assert old["document"]["tenants"]["acme"]["tier"] == "standard"
     assert "max_queued = 7" in old["toml"]

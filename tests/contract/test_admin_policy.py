@@ -62,7 +62,12 @@ def test_a_rollback_asks_for_a_reason_and_makes_a_version(acme: Site, client: Fl
     assert post(client, f"{page}/rollback", page, why="a mistake").status_code == 302
     assert acme.accounts.get_tenant("acme").weight == 5
     last = acme.services.policies.versions.list(1)[0]
-    assert (last.number, last.actor, last.why, last.source) == (number + 1, "user:the-admin", "a mistake", "page")
+    assert (last.number, last.actor, last.why, last.source) == (
+        number + 1,
+        "user:the-admin",
+        f"back to version {number - 1}: a mistake",
+        "page",
+    )
     assert acme.audit("tenant.update")[-1].actor == "user:the-admin"
     assert f"Version {number - 1} holds again" in client.get("/admin/policy").text
 

@@ -75,6 +75,11 @@ def test_a_file_from_validate_to_rollback(home: Path) -> None:
         run("policy", "rollback", str(first["number"])).stdout == f"nothing differs\nversion {back['version']} holds\n"
     )
     assert run_json("policy", "diff", "--version", str(first["number"])) == []
+    assert run_json("policy", "history", "--limit", "1")[0]["why"] == f"back to version {first['number']}"
+    run("policy", "rollback", str(newest["number"]), "--why", "it was right")
+    assert run_json("policy", "history", "--limit", "1")[0]["why"] == (
+        f"back to version {newest['number']}: it was right"
+    )
 
 
 def test_an_export_is_a_file_that_changes_nothing(home: Path) -> None:

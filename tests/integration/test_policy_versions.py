@@ -170,6 +170,16 @@ def test_a_rollback_brings_back_an_old_version_as_a_new_one(policies: Policies, 
     assert Accounts(record).authenticate(key) is not None
 
 
+def test_the_reason_of_a_rollback_has_room_for_the_version_that_it_names(policies: Policies) -> None:
+    before = numbers(policies)[0]
+    policies.apply(parse(FILE), **HOW)
+    room = 500 - len(f"back to version {before}: ")
+    with pytest.raises(InvalidField, match=f"why: expected one line of at most {room} characters"):
+        policies.rollback(before, actor="a", why="x" * (room + 1))
+    policies.rollback(before, actor="a", why="x" * room)
+    assert len(policies.versions.list(1)[0].why) == 500
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
