@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO, Literal
@@ -16,6 +17,7 @@ from qosqueue.service.catalog import Catalog
 from qosqueue.service.endpoints import read_body, refused_to_wait
 
 BOM = b"\xef\xbb\xbf"
+PLACE_IN_TEXT = re.compile(r" at line \d+ column \d+$")
 CustomId = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -75,7 +77,9 @@ def check_line(line: RawLine, endpoint: str, catalog: Catalog, most_bytes: int) 
     try:
         value = from_json(line.text, allow_inf_nan=False)
     except ValueError as fault:
-        return _refused("invalid_json", f"the line is not valid JSON: {fault}")
+        # Where in the text would be told as "line 1" or even "line 2", and this is another line of the file.
+        why = PLACE_IN_TEXT.sub("", str(fault))
+        return _refused("invalid_json", f"the line is not valid JSON: {why}")
     if not isinstance(value, dict):
         return _refused("invalid_json", "the line must be a JSON object")
     try:

@@ -13,6 +13,7 @@ from qosqueue.policy.reference.message import Delivery
 from qosqueue.policy.refusal import Refusal
 from qosqueue.service import batch_feed
 from qosqueue.service.admission import Admission
+from qosqueue.service.batch_lines import RawLine, check_line
 from qosqueue.service.endpoints import ENDPOINTS
 from tests.support.batch_world import COUNTS, PLACES, begin, chats, expire, feed, lines_of, serve
 from tests.support.bulk import CHAT_URL, line
@@ -67,6 +68,12 @@ WRONG: list[tuple[dict[str, Any] | bytes, str, str | None]] = [
     ({"method": "POST", "url": CHAT_URL, "body": {}}, "invalid_value", "custom_id"),
     (line("long", model="sim", text="x" * 66_000), "line_too_long", None),
 ]
+
+
+def test_a_line_that_ends_too_soon_is_told_without_a_place_of_the_parsers(modelled: Road) -> None:
+    checked = check_line(RawLine(7, 0, 2, b"{\n"), CHAT_URL, modelled.services.catalog, 99)
+    assert isinstance(checked.body, Refusal)
+    assert checked.body.message == "the line is not valid JSON: EOF while parsing an object"
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
