@@ -54,6 +54,8 @@ Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), WHOLE]
 TokenLimit = Annotated[int, Field(ge=1, le=MAX_TOKENS), WHOLE]
 OneAnswer = Annotated[int, Field(ge=1, le=1, description="only one answer is made"), WHOLE]
 AskedTier = Literal["auto", "default", "priority", "flex", "scale", "fast"]
+No = Annotated[Literal[False], Field(description="only what changes nothing")]
+NoBias = Annotated[dict[str, Any], Field(max_length=0, description="only what changes nothing")]
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -83,6 +85,12 @@ Stop = Annotated[
     Annotated[StopText, Tag("as text")] | Annotated[list[StopText], Field(max_length=4), Tag("as list")],
     Discriminator(as_text_or_list),
 ]
+
+
+class TextFormat(Strict):
+    """The only format of an answer."""
+
+    type: Literal["text"] = "text"
 
 
 class Message(Strict):
@@ -187,6 +195,14 @@ class ChatBody(Sampled):
     stream_options: StreamOptions | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
+    # What some clients write out although it is what happens anyway.
+    response_format: TextFormat | None = None
+    logprobs: No | None = None
+    logit_bias: NoBias | None = None
+    store: No | None = None
+    tools: None = None
+    tool_choice: None = None
+    parallel_tool_calls: bool | None = None
 
     def output_tokens(self) -> int:
         """The smaller of the two limits, else 256."""

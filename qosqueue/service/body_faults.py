@@ -14,6 +14,7 @@ SHOWN_PARAM_CHARS = 128
 # What was expected, by the validator's name of the fault; the figures are its own.
 _EXPECTED = {
     "missing": "a value",
+    "none_required": "null",
     "string_type": "a text",
     "string_unicode": "a text",
     "string_too_short": "a length of at least {min_length}",

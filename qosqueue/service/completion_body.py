@@ -7,7 +7,18 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Discriminator, Field, Tag
 
 from qosqueue.service.answers import COMPLETIONS
-from qosqueue.service.bodies import OneAnswer, Penalty, Sampled, Seed, Stop, StreamOptions, TokenLimit, as_text_or_list
+from qosqueue.service.bodies import (
+    No,
+    NoBias,
+    OneAnswer,
+    Penalty,
+    Sampled,
+    Seed,
+    Stop,
+    StreamOptions,
+    TokenLimit,
+    as_text_or_list,
+)
 
 # OpenAI's own default for this endpoint.
 DEFAULT_COMPLETION_TOKENS = 16
@@ -34,6 +45,11 @@ class CompletionBody(Sampled):
     stream_options: StreamOptions | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
+    # What some clients write out although it is what happens anyway.
+    echo: No | None = None
+    logprobs: None = None
+    suffix: None = None
+    logit_bias: NoBias | None = None
 
     def output_tokens(self) -> int:
         """The limit, else 16."""

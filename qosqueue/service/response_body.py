@@ -14,6 +14,7 @@ from qosqueue.service.bodies import (
     Message,
     Sampled,
     Strict,
+    TextFormat,
     TokenLimit,
     as_text_or_list,
 )
@@ -45,12 +46,6 @@ class InputMessage(Strict):
         """The same turn of a chat."""
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
         return Message(role=self.role, content=text)
-
-
-class TextFormat(Strict):
-    """The only format of an answer."""
-
-    type: Literal["text"] = "text"
 
 
 class TextConfig(Strict):

@@ -51,7 +51,48 @@ WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"priority": 0}, "priority"),
     ({"tenant_id": "ten_1"}, "tenant_id"),
     ({"tools": []}, "tools"),
+    ({"tool_choice": "auto"}, "tool_choice"),
+    ({"response_format": {"type": "json_object"}}, "response_format.type"),
+    ({"logprobs": True}, "logprobs"),
+    ({"store": True}, "store"),
+    ({"logit_bias": {"50256": -100}}, "logit_bias"),
+    ({"echo": False}, "echo"),
 ]
+NO_CHANGE: dict[str, list[dict[str, Any]]] = {
+    CHAT_PATH: [
+        {"response_format": {"type": "text"}},
+        {"logprobs": False},
+        {"store": False},
+        {"tools": None, "tool_choice": None},
+        {"parallel_tool_calls": True},
+        {"logit_bias": {}},
+        {"logit_bias": None, "user": "u", "n": 1},
+    ],
+    "/v1/completions": [{"echo": False, "best_of": 1, "logit_bias": {}, "logprobs": None, "suffix": None, "user": "u"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "harmless"), [(path, each) for path, all_of in NO_CHANGE.items() for each in all_of], ids=str
+)
+def test_what_changes_nothing_is_taken_and_goes_no_further(
+    client: FlaskClient, services: MemoryServices, auth: dict[str, str], path: str, harmless: dict[str, Any]
+) -> None:
+    body = CHAT if path == CHAT_PATH else {"model": MODEL, "prompt": "Hi"}
+    for sent in (body, {**body, **harmless}):
+        assert client.post(path, json=sent, headers=auth).status_code == 200
+    plain, with_it = services.online.requests
+    assert with_it.body == plain.body
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"echo": True}, {"best_of": 2}, {"logprobs": 0}, {"logprobs": False}, {"suffix": "x"}, {"tools": None}]
+)
+def test_a_completion_refuses_what_would_change_it(
+    client: FlaskClient, auth: dict[str, str], wrong: dict[str, Any]
+) -> None:
+    body = {"model": MODEL, "prompt": "Hi", **wrong}
+    assert error_of(client.post("/v1/completions", json=body, headers=auth), 400)["param"] in wrong
 
 
 @pytest.mark.parametrize(("wrong", "param"), WRONG_FIELDS, ids=lambda value: json.dumps(value)[:40])
