@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from qosqueue.service.answers import CHAT, COMPLETIONS
+from qosqueue.service.answers import CHAT, COMPLETIONS, RESPONSES
 from qosqueue_workers.engines.base import EngineRefused, EngineRequest
 
 
@@ -12,7 +13,8 @@ def check_text(request: EngineRequest) -> None:
     """Raise EngineRefused for what no engine here can do: another endpoint, other media than text, several answers."""
     body = request.body
     if request.endpoint not in (CHAT, COMPLETIONS):
-        raise wrong_endpoint(request.endpoint, CHAT, COMPLETIONS)
+        # A response is a chat when it comes here.
+        raise wrong_endpoint(request.endpoint, CHAT, COMPLETIONS, RESPONSES)
     if body.get("n") not in (None, 1):
         raise EngineRefused("invalid_value", f"n: expected 1, got {body['n']!r}", "n")
     texts(request)
@@ -23,9 +25,14 @@ def wrong_endpoint(endpoint: str, *served: str) -> EngineRefused:
     """The refusal of a request that this kind of model does not serve: the model was chosen wrongly."""
     return EngineRefused(
         "invalid_value",
-        f"model: this one serves {' and '.join(served)}, not {endpoint}; GET /v1/models lists all",
+        f"model: this one serves {_listed(served)}, not {endpoint}; GET /v1/models lists all",
         "model",
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def texts(request: EngineRequest) -> list[str]:
