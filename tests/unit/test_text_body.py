@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from qosqueue.service.answers import EMBEDDINGS
-from qosqueue_workers.engines.base import EngineRefused
 from qosqueue_workers.engines.text_body import wrong_endpoint
 
 
