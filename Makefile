@@ -43,7 +43,7 @@ test: $(VENV)/.dev ## Run all tests; the policy must be covered completely
 		--cov-fail-under=100 $(POLICY_TESTS) $(ARGS)
 	$(BIN)/python -m pytest $(SHARED) -m "not chaos" $(addprefix --ignore=,$(POLICY_TESTS)) $(ARGS)
 
-test-chaos: $(VENV)/.dev ## Run the tests that kill whole processes and take long, 3 min
+test-chaos: $(VENV)/.dev ## Run the tests that kill whole processes and take long, 5 min
 	$(BIN)/python -m pytest $(SHARED) -m chaos $(ARGS)
 
 test-redis: $(VENV)/.dev ## Run the tests of the scripts and of the transport on the redis-server of this machine

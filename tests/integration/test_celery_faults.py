@@ -81,6 +81,7 @@ def project(broker: TcpBroker, tmp_path: Path) -> Iterator[Project]:
     made.app.close()
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_cut_connections_make_no_second_execution(project: Project, pool: str) -> None:
     """The task that runs outlasts its lease by far; the one that waits runs once, in its turn."""
@@ -115,6 +116,7 @@ def test_a_worker_that_is_told_to_stop_finishes_what_runs_and_gives_back_the_res
     assert project.waiting() == {"second", "third", "far off"}
 
 
+@pytest.mark.chaos
 def test_whoever_waits_for_a_task_that_kills_its_workers_is_told(project: Project, broker: TcpBroker) -> None:
     sent = project.hold("fatal", max_attempts=1)
     with compat_worker(broker.url) as first:
@@ -131,6 +133,7 @@ def test_whoever_waits_for_a_task_that_kills_its_workers_is_told(project: Projec
     eventually(project.empty, within_s=10)
 
 
+@pytest.mark.chaos
 def test_a_killed_worker_s_task_runs_elsewhere_without_a_watchdog(project: Project) -> None:
     with compat_worker(project.broker.url, pool="threads", slots=1) as first:
         result = project.hold("precious")
@@ -160,6 +163,7 @@ def test_a_storm_of_flushes_is_not_noticed(project: Project) -> None:
         eventually(project.empty, within_s=5)
 
 
+@pytest.mark.chaos
 def test_a_broker_that_is_started_again_has_lost_nothing_and_runs_nothing_twice(project: Project) -> None:
     names = ["running", *(f"waits{number}" for number in range(5))]
     with compat_worker(project.broker.url, slots=1):

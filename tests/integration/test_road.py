@@ -255,6 +255,7 @@ def test_a_real_model_answers(road: Road, tmp_path: Path) -> None:
     assert worker.wait(20) == 0, road.log()
 
 
+@pytest.mark.chaos
 def test_the_watchdog_and_a_worker_outlive_a_broker_that_restarts(own_broker: OwnBroker) -> None:
     settings = Settings(home=own_broker.settings.home, redis_url=None, lease_ms=2_000, sweep_ms=200)
     road = Road(settings)

@@ -120,6 +120,7 @@ def test_a_stop_lets_a_request_of_ten_seconds_end(home: Path) -> None:
         assert instance.process.wait(30) == 0
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(120)
 def test_a_killed_up_takes_all_its_processes_with_it(home: Path) -> None:
     with running(home, "--no-demo-data") as instance:
@@ -139,6 +140,7 @@ def test_a_stop_during_the_start_ends_everything_too(home: Path) -> None:
         assert instance.processes() == {}
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(120)
 def test_the_commands_work_against_a_running_system(home: Path) -> None:
     before = command(home, "queue", "list")
