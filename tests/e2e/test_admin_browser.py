@@ -179,7 +179,8 @@ def furnish(site: Site) -> None:
     services.policies.set_override(about, {"max_queued": 3, "road": ["retry"]}, actor="user:bob", why="")
     about |= {"task_type": "async"}
     services.policies.bound_scenario(about, {"lower_ms": 100}, actor="user:bob", why="")
-    services.breakers.trip("r:10:worker-one:smollm2", actor="test")
+    # One of a replica that is gone: no page would trip it.
+    services.scripts.trip(name="r:10:worker-one:smollm2", for_ms=0)
     services.limits.set("t:acme", 4, actor="test", for_s=600)
     services.scripts.submit(**submission(lane="vip.light"))
     site.queues.lane_views = [lane("vip.light", depth=1)]

@@ -102,8 +102,8 @@ def test_a_message_whose_sender_was_told_503_leaves_the_queue(road: Road, monkey
     road.model()
     offer = Publisher.offer
 
-    def answer_lost(self: Publisher, *arguments: Any) -> None:
-        offer(self, *arguments)
+    def answer_lost(self: Publisher, *arguments: Any, **named: Any) -> None:
+        offer(self, *arguments, **named)
         raise BrokerUnavailable("the answer was lost")
 
     monkeypatch.setattr(Publisher, "offer", answer_lost)
