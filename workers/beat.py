@@ -78,13 +78,18 @@ def main() -> int:
         return 1
     app = make_celery(settings, beat_schedule=schedule(settings), redbeat_lock_timeout=LOCK_S)
     register_tasks(app, services.watchdog)
+    return serve_with_beat(app, settings, "watchdog", SYSTEM_LANE, concurrency=3)
+
+
+def serve_with_beat(app: Celery, settings: Settings, name: str, lane: str, concurrency: int) -> int:
+    """Serve a lane with threads, and run the app's schedule beside them, until told to stop; the exit code."""
     beat = Beat(app, settings)
     worker = Worker(
         app=app,
-        hostname=f"watchdog@{socket.gethostname()}",
+        hostname=f"{name}@{socket.gethostname()}",
         pool="threads",
-        concurrency=3,
-        queues=[SYSTEM_LANE],
+        concurrency=concurrency,
+        queues=[lane],
         loglevel=settings.log_level,
         without_gossip=True,
         without_mingle=True,

@@ -6,13 +6,11 @@ beat. Whatever is lost on the way is found again in SQL.
 
 from __future__ import annotations
 
-import socket
 import sys
 from typing import Any
 
 import structlog
 from celery import Celery
-from celery.apps.worker import Worker
 
 from qosqueue.broker.address import connect
 from qosqueue.broker.celery_app import make_celery
@@ -24,7 +22,7 @@ from qosqueue.settings import Settings, load_settings
 from qosqueue.store.clock import now_ms
 from qosqueue.telemetry.logs import log_to_stderr
 from qosqueue.wiring import Services, build
-from qosqueue_workers.beat import LOCK_S, Beat
+from qosqueue_workers.beat import LOCK_S, serve_with_beat
 
 FEED_TASK = "qosqueue.bulk.feed"
 EVENTS_TASK = "qosqueue.bulk.events"
@@ -106,25 +104,10 @@ def main() -> int:
         redbeat_lock_timeout=LOCK_S,
     )
     register_tasks(app, services)
-    beat = Beat(app, settings)
-    worker = Worker(
-        app=app,
-        hostname=f"bulk@{socket.gethostname()}",
-        pool="threads",
-        concurrency=SENDERS + OTHERS,
-        queues=[BULK_LANE],
-        loglevel=settings.log_level,
-        without_gossip=True,
-        without_mingle=True,
-        quiet=True,
-    )
-    beat.start()
     try:
-        worker.start()
+        return serve_with_beat(app, settings, "bulk", BULK_LANE, concurrency=SENDERS + OTHERS)
     finally:
-        beat.stop()
         table.give_back()
-    return int(worker.exitcode or 0)
 
 
 if __name__ == "__main__":

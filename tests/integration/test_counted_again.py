@@ -14,10 +14,9 @@ from qosqueue.policy.reference.message import Delivery
 from qosqueue.policy.refusal import Refusal
 from qosqueue.policy.terms import TaskType
 from qosqueue.service.spent_today import SpentToday
-from qosqueue.store.records import Job
 from qosqueue.store.usage import Usage, charge, day_of
 from tests.support.batch_world import reconcile
-from tests.support.eventually import eventually
+from tests.support.killing import kill
 from tests.support.road import Road
 
 PLACES = [("vip.light", "sim")]
@@ -50,18 +49,6 @@ def serve(road: Road, tokens: int = 7) -> Delivery:
     spent = {"tokens": tokens, "gpu_ms": 5}
     assert road.services.scripts.settle(tag=found.tag, fence=found.fence, outcome="done", spent=spent) == 1
     return found
-
-
-def kill(road: Road, job: Job) -> None:
-    """Lose the worker of each of its attempts."""
-    services = road.services
-    for attempt in range(1, 4):
-        found = services.scripts.dispatch(lease_ms=1, holder="test", places=PLACES)
-        assert isinstance(found, Delivery)
-        assert services.attempts.begin(found.task, found.fence, "w") is not None
-        what = "dead" if attempt == 3 else "requeued"
-        eventually(lambda what=what: services.watchdog.reap().outcome[what], within_s=5)
-    assert road.job(job).status is JobStatus.FAILED
 
 
 def test_jobs_of_an_emptied_broker_are_counted_again_and_given_back_as_they_end(limited: Road) -> None:

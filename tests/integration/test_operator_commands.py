@@ -18,8 +18,9 @@ from qosqueue.policy.reference.message import Delivery, Reaped
 from qosqueue.policy.terms import TaskType
 from qosqueue.service.audit import Audit
 from qosqueue.service.online import Failed
-from qosqueue.store.records import AuditEntry, Job
+from qosqueue.store.records import AuditEntry
 from tests.support.eventually import eventually
+from tests.support.killing import kill
 from tests.support.messages import submission
 from tests.support.road import Road
 
@@ -56,18 +57,6 @@ def audited(road: Road) -> AuditEntry:
 def pick(road: Road) -> Delivery | None:
     found = road.services.scripts.dispatch(lease_ms=60_000, holder="test", places=PLACES)
     return found if isinstance(found, Delivery) else None
-
-
-def kill(road: Road, job: Job) -> None:
-    """Lose the worker of each attempt, until the job is a dead letter."""
-    services = road.services
-    for attempt in range(1, 4):
-        found = services.scripts.dispatch(lease_ms=1, holder="test", places=PLACES)
-        assert isinstance(found, Delivery)
-        assert services.attempts.begin(found.task, found.fence, "w") is not None
-        what = "dead" if attempt == 3 else "requeued"
-        eventually(lambda what=what: services.watchdog.reap().outcome[what], within_s=5)
-    assert road.job(job).status is JobStatus.FAILED
 
 
 def test_a_cap_set_by_command_holds_for_queued_work_at_once(modelled: Road) -> None:

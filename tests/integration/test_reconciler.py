@@ -47,12 +47,12 @@ def modelled(road: Road) -> Road:
     return road
 
 
-def reconciler(road: Road, **how: Any) -> Reconciler:
+def reconciler(road: Road, record: type[JobRecord] = JobRecord, **how: Any) -> Reconciler:
     services = road.services
     given = {"lease_ms": road.settings.lease_ms, "grace_ms": -1} | how
     return Reconciler(
         services.scripts,
-        JobRecord(services.store),
+        record(services.store),
         services.jobs._publisher,
         services.admission,
         SpentToday(services.scripts, services.usage),
@@ -239,15 +239,7 @@ def test_what_ended_while_it_was_looked_for_is_left_alone(modelled: Road) -> Non
             return super().open_jobs(job_ids)
 
     services.redis.flushall()
-    look = Reconciler(
-        services.scripts,
-        Ending(services.store),
-        services.jobs._publisher,
-        services.admission,
-        SpentToday(services.scripts, services.usage),
-        lease_ms=0,
-        grace_ms=-1,
-    )
+    look = reconciler(modelled, Ending, lease_ms=0)
     assert look.run().forgotten == []
     assert modelled.depth() == 0
 
@@ -265,15 +257,7 @@ def test_two_watchdogs_queue_a_job_once(modelled: Road) -> None:
             return rows
 
     services.redis.flushall()
-    look = Reconciler(
-        services.scripts,
-        Beside(services.store),
-        services.jobs._publisher,
-        services.admission,
-        SpentToday(services.scripts, services.usage),
-        lease_ms=0,
-        grace_ms=-1,
-    )
+    look = reconciler(modelled, Beside, lease_ms=0)
     found.append(look.run().forgotten)
     assert sorted(found) == [[], [job.id]]
     assert modelled.depth() == 1

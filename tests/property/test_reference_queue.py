@@ -232,8 +232,8 @@ class Promises(RuleBasedStateMachine):
         for tag, message in self.queue.messages.items():
             assert message.attempts == self.charged.get(tag, 0) <= message.max_attempts
             assert message.fence == self.highest.get(tag, 0)
-            assert (message.state is State.LEASED) == (tag in self.queue.leases)
-            assert (message.holder is None) == (message.fence == 0), "who holds it, or held it last"
+            is_leased, was_leased = tag in self.queue.leases, message.fence > 0
+            assert (message.state is State.LEASED, message.holder is not None) == (is_leased, was_leased)
 
     @invariant()
     def what_runs_is_counted(self) -> None:

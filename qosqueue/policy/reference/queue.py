@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from qosqueue.policy import order
-from qosqueue.policy.breaker import Breaker
-from qosqueue.policy.breaker import State as BreakerState
 from qosqueue.policy.ordered_set import OrderedSet
-from qosqueue.policy.quota import HELD_FOR_MS, LARGEST_AMOUNT, Quota, Verdict
+from qosqueue.policy.quota import Quota, Verdict
+from qosqueue.policy.reference.at_the_door import AtTheDoor
 from qosqueue.policy.reference.breakers import Breakers
+from qosqueue.policy.reference.checked import check_spent, checked
 from qosqueue.policy.reference.claims import Account, Share
 from qosqueue.policy.reference.door import Door
 from qosqueue.policy.reference.limits import Limit
@@ -23,7 +23,7 @@ from qosqueue.policy.reference.pick import Pick
 from qosqueue.policy.reference.standing import Standing
 
 
-class ReferenceQueue:
+class ReferenceQueue(AtTheDoor):
     """The whole state of one group, and the commands that change it."""
 
     def __init__(self) -> None:
@@ -63,14 +63,14 @@ class ReferenceQueue:
         `cost_ms` 0: the sender does not know. With a `fence` it is the only message of its task (0 if the task is
         known), and its attempts go on from that fence.
         """
-        _checked(priority=(priority, 0, 9), max_attempts=(max_attempts, 1, order.LONGEST_MS))
+        checked(priority=(priority, 0, 9), max_attempts=(max_attempts, 1, order.LONGEST_MS))
         figures = {"budget_ms": budget_ms, "cost_ms": cost_ms, "delay_ms": delay_ms, "ttl_ms": ttl_ms}
-        _checked(**{name: (value, 0, order.LONGEST_MS) for name, value in figures.items()})
+        checked(**{name: (value, 0, order.LONGEST_MS) for name, value in figures.items()})
         if fence is not None:
-            _checked(fence=(fence, 0, order.LONGEST_MS))
+            checked(fence=(fence, 0, order.LONGEST_MS))
         if admitted and task not in self.door.holds:
             return -1
-        if tag in self.messages or (fence is not None and self._has_message(task)):
+        if tag in self.messages or (fence is not None and self.has_message(task)):
             return 0
         self.standing.number += 1
         arrival = now + delay_ms
@@ -105,7 +105,7 @@ class ReferenceQueue:
     ) -> Verdict | None:
         """Admit and submit at once: what is not admitted is not queued. None: it has a fence and its task is known, so
         nothing was asked."""
-        if fence is not None and self._has_message(message["task"]):
+        if fence is not None and self.has_message(message["task"]):
             return None
         verdict = self.admit(now, request=request, quotas=quotas)
         if verdict.admitted:
@@ -150,7 +150,7 @@ class ReferenceQueue:
 
     def renew(self, now: int, *, lease_ms: int, leases: Iterable[tuple[str, int]]) -> list[int]:
         """For each (tag, fence): 0 lost, 1 held, 2 held but cancelled by its tenant."""
-        _checked(lease_ms=(lease_ms, 0, order.LONGEST_MS))
+        checked(lease_ms=(lease_ms, 0, order.LONGEST_MS))
         return [self._renew_one(now + lease_ms, tag, fence) for tag, fence in leases]
 
     def settle(
@@ -169,7 +169,7 @@ class ReferenceQueue:
         `spent` is what a done one has used, as of `release`; None: not known, what was estimated stays charged.
         `breakers` are told that a done one was served.
         """
-        _check_spent(spent)
+        check_spent(spent)
         if outcome not in get_args(Outcome):
             raise ValueError(f"outcome: one of {', '.join(get_args(Outcome))} expected, got {outcome!r}")
         message = self._held(tag, fence)
@@ -235,7 +235,7 @@ class ReferenceQueue:
         """
         given = {"priority": (priority, 9), "boost": (boost, 9)}
         given |= {"budget_ms": (budget_ms, order.LONGEST_MS), "boost_ms": (boost_ms, order.LONGEST_MS)}
-        _checked(**{name: (value, 0, most) for name, (value, most) in given.items() if value is not None})
+        checked(**{name: (value, 0, most) for name, (value, most) in given.items() if value is not None})
         message = self.messages.get(self.tasks.get(task, ""))
         if message is None or message.state is not State.QUEUED:
             return 0
@@ -277,7 +277,7 @@ class ReferenceQueue:
 
     def reap(self, now: int, *, limit: int) -> Reaped:
         """Requeue lost leases (or call them dead), drop what expired in the queue."""
-        _checked(limit=(limit, 1, order.LONGEST_MS))
+        checked(limit=(limit, 1, order.LONGEST_MS))
         requeued, dead, withdrawn, fences = [], [], [], []
         for tag in self.leases.up_to(now, limit):
             message = self.messages[tag]
@@ -300,12 +300,12 @@ class ReferenceQueue:
 
     def age(self, now: int, *, limit: int) -> Aged:
         """Make up to `limit` moves of each kind that time has brought."""
-        _checked(limit=(limit, 1, order.LONGEST_MS))
+        checked(limit=(limit, 1, order.LONGEST_MS))
         return self.standing.move_due(now, limit)
 
     def purge(self, *, lane: str, limit: int) -> int:
         """Drop up to `limit` queued messages of a lane, oldest first; how many."""
-        _checked(limit=(limit, 1, order.LONGEST_MS))
+        checked(limit=(limit, 1, order.LONGEST_MS))
         arrivals = self.standing.arrivals.get(lane)
         tags = [] if arrivals is None else arrivals.up_to(2 * order.LONGEST_MS, limit)
         for tag in tags:
@@ -314,47 +314,8 @@ class ReferenceQueue:
 
     def limit(self, now: int, *, name: str, most: int | None, for_ms: int = 0) -> None:
         """Let at most `most` attempts run under a name (see limits.py), for so long (0: for good); None lifts it."""
-        _checked(most=(most or 0, 0, order.LONGEST_MS), for_ms=(for_ms, 0, order.LONGEST_MS))
+        checked(most=(most or 0, 0, order.LONGEST_MS), for_ms=(for_ms, 0, order.LONGEST_MS))
         self.standing.limit(now, name, None if most is None else Limit(most, now + for_ms if for_ms else 0))
-
-    def admit(self, now: int, *, request: str, quotas: Sequence[Quota]) -> Verdict:
-        """Take what a request needs of all its quotas, or nothing of any."""
-        if len({(quota.kind, quota.name) for quota in quotas}) < len(quotas):
-            raise ValueError(f"quotas: each once expected, got {quotas}")
-        for quota in quotas:
-            _checked(most=(quota.most, 0, LARGEST_AMOUNT), amount=(quota.amount, 0, LARGEST_AMOUNT))
-        return self.door.admit(now, request, quotas)
-
-    def release(self, now: int, *, request: str, spent: Mapping[str, int] | None = None) -> int:
-        """End what a request holds: 1, or 0 if it holds nothing (any more). `spent` is what it used, `tokens` and
-        `gpu_ms`; None: nothing, and all that it took is given back."""
-        _check_spent(spent)
-        return self.door.release(now, request, spent)
-
-    def lapse(self, now: int, *, limit: int) -> tuple[str, ...]:
-        """Give back what is held by requests that were never queued, or that the order has lost; their ids."""
-        _checked(limit=(limit, 1, order.LONGEST_MS))
-        lapsed = []
-        for request in self.door.ends.up_to(now, limit):
-            if self._has_message(request):
-                self.door.hold_on(request, now + HELD_FOR_MS)
-            else:
-                self.door.end(request, was_served=False)
-                lapsed.append(request)
-        return tuple(lapsed)
-
-    def observe(self, now: int, *, names: Sequence[str], served: bool) -> list[BreakerState]:
-        """Tell breakers how an attempt ended; their states now."""
-        return self.breakers.observe(now, names, served=served)
-
-    def probe(self, now: int) -> dict[str, Breaker]:
-        """Every breaker that is not closed and sound, as time has made it."""
-        return self.breakers.list(now)
-
-    def trip(self, now: int, *, name: str, for_ms: int | None) -> None:
-        """Open a breaker for so long (0: until it is reset), or reset it (None)."""
-        _checked(for_ms=(for_ms or 0, 0, order.LONGEST_MS))
-        self.breakers.trip(now, name, for_ms)
 
     def share(self, organisation: str, share: Share | None) -> None:
         """What an organisation was promised (None: nothing of its own any more); counts from its next request on (see
@@ -386,7 +347,8 @@ class ReferenceQueue:
             account = message.tenant, message.model
             self.bias[account] = order.next_bias(self.bias.get(account, order.Q10), message.predicted_ms, actual_ms)
 
-    def _has_message(self, task: str) -> bool:
+    def has_message(self, task: str) -> bool:
+        """Whether the order knows a task."""
         return self.tasks.get(task, "") in self.messages
 
     def _held(self, tag: str, fence: int) -> Message | None:
@@ -431,15 +393,3 @@ class ReferenceQueue:
         self.dead.add(message.tag, now)
         if self.tasks.get(message.task) == message.tag:
             self.door.end(message.task, was_served=False)
-
-
-def _check_spent(spent: Mapping[str, int] | None) -> None:
-    if spent is not None:
-        _checked(**{name: (spent[name], 0, LARGEST_AMOUNT) for name in ("tokens", "gpu_ms")})
-
-
-def _checked(**figures: tuple[int, int, int]) -> None:
-    """Each figure with its least and most; nothing is changed when one is out of its bounds."""
-    for name, (value, least, most) in figures.items():
-        if not least <= value <= most:
-            raise ValueError(f"{name}: {least} to {most} expected, got {value}")
